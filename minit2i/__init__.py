@@ -1,0 +1,22 @@
+"""minit2i: the history of text-to-image, rebuilt in miniature.
+
+Read the package from the mathematics outwards:
+
+    schedule     x_t = signal[t] x_0 + noise[t] ε: noise schedules, the forward process
+    diffusion    schedule + network + encoder: the loss, and the denoiser
+    sample       ddpm, ddim, dpm2m, invert: generators over x_t
+    guide        denoiser -> denoiser: classifier-free, by gradient, thresholds, inpainting
+    condition    what a network is told, and the encoders that tell it
+    layers mlp   networks
+    families     the 2015 diffusion, GAN, VAE and normalising flow, for comparison
+    systems      whole systems that draw from prompts; each reads like its paper's figure
+    worlds       where data comes from
+    train        one training loop        checkpoint   weights and their cards
+    evaluate     measures                 findings     recorded measurements
+    plot cli doctor                       checks       the judge of the exercises
+
+Axis letters in shapes: b batch, c channels, h height, w width, n points or tokens, d features,
+k components or classes, T steps of the schedule.
+"""
+
+__version__ = "0.1.0"

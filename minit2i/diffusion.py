@@ -1,0 +1,125 @@
+"""A diffusion model: schedule + network + encoder. The loss to train it and the denoiser to sample.
+
+The network may predict any of four quantities, each a linear map of the others given x_t:
+
+    eps        the noise ε                                       (DDPM)
+    x0         the clean data                                    (DALL·E 2's prior)
+    v          signal · ε - noise · x_0                          (progressive distillation)
+    velocity   ε - x_0, the direction of the straight path       (rectified flow)
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .condition import Condition
+from .schedule import Schedule
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t) -> x0_hat: the only thing that samplers and guidance see."""
+
+PREDICT = ("eps", "x0", "v", "velocity")
+
+
+def target(
+    predict: str,
+    x0: Float[Tensor, "b ..."],
+    eps: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    schedule: Schedule,
+) -> Float[Tensor, "b ..."]:
+    """What a network that predicts `predict` should return for this x_0 and ε."""
+    if predict == "eps":
+        return eps
+    if predict == "x0":
+        return x0
+    if predict == "v":
+        signal, noise = (schedule.at(s, t, x0) for s in (schedule.signal, schedule.noise))
+        return signal * eps - noise * x0
+    if predict == "velocity":
+        return eps - x0
+    raise ValueError(f"unknown prediction {predict!r}: choose one of {', '.join(PREDICT)}")
+
+
+def to_x0(
+    predict: str,
+    output: Float[Tensor, "b ..."],
+    x_t: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    schedule: Schedule,
+) -> Float[Tensor, "b ..."]:
+    """x̂_0 from a network's output: `target` solved for x_0 with x_t = signal x_0 + noise ε."""
+    signal, noise = (schedule.at(s, t, x_t) for s in (schedule.signal, schedule.noise))
+    if predict == "eps":
+        return (x_t - noise * output) / signal
+    if predict == "x0":
+        return output
+    if predict == "v":  # signal² + noise² is 1 on a variance-preserving path
+        return (signal * x_t - noise * output) / (signal**2 + noise**2)
+    if predict == "velocity":  # signal + noise is 1 on the straight path
+        return (x_t - noise * output) / (signal + noise)
+    raise ValueError(f"unknown prediction {predict!r}: choose one of {', '.join(PREDICT)}")
+
+
+def to_eps(
+    x0: Float[Tensor, "b ..."],
+    x_t: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+    schedule: Schedule,
+) -> Float[Tensor, "b ..."]:
+    """ε̂ = (x_t - signal x̂_0)/noise, for t ≥ 1."""
+    return (x_t - schedule.at(schedule.signal, t, x_t) * x0) / schedule.at(schedule.noise, t, x_t)
+
+
+class Diffusion(nn.Module):
+    """A network with its schedule: `forward(batch)` is the loss, `denoiser()` is for samplers.
+
+    net       (x_t, t, condition) -> prediction of the shape of x_t
+    encoder   (batch, keep) -> Condition, or None for an unconditional model; drop rates are its own
+
+    Raises ValueError for an unknown `predict`, and for "eps" where signal[T] = 0: there x_T holds
+    no signal to divide by.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        schedule: Schedule,
+        predict: str = "eps",
+        encoder: nn.Module | None = None,
+    ):
+        super().__init__()
+        if predict not in PREDICT:
+            raise ValueError(f"unknown prediction {predict!r}: choose one of {', '.join(PREDICT)}")
+        if predict == "eps" and schedule.signal[-1] == 0:
+            raise ValueError(
+                "predict='eps' cannot give x_0 where signal[T] = 0, as on this schedule: "
+                "choose 'x0', 'v' or 'velocity'"
+            )
+        self.net, self.schedule, self.predict, self.encoder = net, schedule, predict, encoder
+
+    def encode(
+        self, batch: Mapping[str, Tensor], keep: Bool[Tensor, "b"] | None = None
+    ) -> Condition | None:
+        """The batch's condition; where `keep` is false, the encoder's null."""
+        return None if self.encoder is None else self.encoder(batch, keep)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T (DDPM, eq. 14), per element."""
+        x0 = batch["x"]
+        t = torch.randint(1, self.schedule.T + 1, (len(x0),), device=x0.device)
+        eps = torch.randn_like(x0)
+        x_t = self.schedule.diffuse(x0, t, eps)
+        output = self.net(x_t, t, self.encode(batch))
+        return (output - target(self.predict, x0, eps, t, self.schedule)).square().mean()
+
+    def denoiser(self, condition: Condition | None = None) -> Denoiser:
+        """(x_t, t) -> x̂_0 under a fixed condition. Puts the model into eval mode (no dropout)."""
+        self.eval()
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return to_x0(self.predict, self.net(x_t, t, condition), x_t, t, self.schedule)
+
+        return denoise

@@ -1,0 +1,166 @@
+"""Measures: distances between clouds of points, coverage, accuracy by an independent judge, intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import stats
+from torch import Tensor
+
+from .worlds import digits
+from .worlds.plane import Mixture, SwissRoll
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def bootstrap(values: Sequence[float] | Tensor, draws: int = 2000, seed: int = 0) -> Interval:
+    """The mean of independent values, with the percentile bootstrap's 95 % interval.
+
+    For many values of one run (samples, prompts); it says nothing about other training seeds.
+    """
+    values = np.asarray(torch.as_tensor(values).detach().cpu(), dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"need at least two values in one row, got shape {values.shape}")
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """The mean over training seeds with Student's 95 % interval, n - 1 degrees of freedom."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"need at least two seeds, got {len(values)}")
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def _cloud(x: Tensor) -> Tensor:
+    if x.ndim != 2 or len(x) == 0 or not torch.isfinite(x).all():
+        raise ValueError(
+            f"need a cloud of finite points (n, d), got shape {tuple(x.shape)}"
+            + ("" if torch.isfinite(x).all() else " with NaN or infinity in it")
+        )
+    return x.detach().cpu().double()
+
+
+def sliced_wasserstein(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], directions: int = 128, seed: int = 0
+) -> float:
+    """√ mean over directions θ of W_2²(θ·a, θ·b) (Bonneel et al. 2015), in units of the data.
+
+    In one dimension W_2 compares sorted values; unequal counts are matched by quantiles. For two
+    samples of one law it falls like n^(-1/2), not to zero: compare at equal n.
+    """
+    a, b = _cloud(a), _cloud(b)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"the clouds have {a.shape[1]} and {b.shape[1]} dimensions")
+    generator = torch.Generator().manual_seed(seed)
+    theta = torch.randn(a.shape[1], directions, dtype=torch.float64, generator=generator)
+    theta = theta / theta.norm(dim=0)
+    a, b = (a @ theta).sort(0).values, (b @ theta).sort(0).values
+    if len(a) != len(b):
+        level = (torch.arange(max(len(a), len(b)), dtype=torch.float64) + 0.5) / max(len(a), len(b))
+        a, b = (c[(level * len(c)).long()] for c in (a, b))
+    return float((a - b).square().mean().sqrt())
+
+
+def curve_distance(x: Float[Tensor, "n 2"], roll: SwissRoll) -> Float[Tensor, "n"]:
+    """Distance of each point to the roll's curve; fresh data has mean noise · √(2/π)."""
+    return roll.project(_cloud(x).float())[0]
+
+
+@dataclass(frozen=True)
+class ArcCoverage:
+    """How evenly a cloud covers the arc: `share` of equally likely pieces that hold at least a
+    fifth of their due, and the Kolmogorov-Smirnov distance `ks` to the true law, 0 at best."""
+
+    share: float
+    ks: float
+
+
+def arc_coverage(
+    x: Float[Tensor, "n 2"], roll: SwissRoll, pieces: int = 100, near: float = 0.2
+) -> ArcCoverage:
+    """Coverage of the roll's parameter u, uniform for data, by the points within `near` of it.
+
+    Points further away count for no piece, but in the due of each: a cloud off the curve covers
+    nothing. With no point near, share is 0 and ks 1.
+    """
+    distance, u = roll.project(_cloud(x).float())
+    u = u[distance <= near].double().numpy()
+    if len(u) == 0:
+        return ArcCoverage(0.0, 1.0)
+    counts = np.histogram(u, bins=pieces, range=(0, 1))[0]
+    share = float((counts >= 0.2 * len(x) / pieces).mean())
+    return ArcCoverage(share, float(stats.kstest(u, "uniform").statistic))
+
+
+@dataclass(frozen=True)
+class ModeCoverage:
+    """`modes`: components with at least a fifth of their due within 4 standard deviations;
+    `high_quality`: share of all points within 4 standard deviations of their nearest mean."""
+
+    modes: int
+    high_quality: float
+
+
+def mode_coverage(x: Float[Tensor, "n d"], mixture: Mixture) -> ModeCoverage:
+    """Which components a cloud reaches, and how many of its points belong to one (as in the 25
+    Gaussians of Srivastava et al. 2017, who took 3 deviations)."""
+    distance, nearest = torch.cdist(_cloud(x), mixture.means).min(1)
+    good = distance <= 4 * mixture.std[nearest]
+    counts = torch.bincount(nearest[good], minlength=len(mixture.means))
+    due = mixture.weights * len(x)
+    return ModeCoverage(int((counts >= 0.2 * due).sum()), float(good.double().mean()))
+
+
+@cache
+def digit_judge() -> Callable[[Tensor], Tensor]:
+    """A support vector machine that names digits: (n, 1, 8, 8) in [-1, 1] -> (n,) labels.
+
+    Trained on held-out handwriting, which no generative model of the course sees.
+    """
+    from sklearn.svm import SVC
+
+    data = digits.load("held_out")
+    judge = SVC(gamma="scale", C=10).fit(data["x"].flatten(1).numpy(), data["y"].numpy())
+
+    def name(images: Float[Tensor, "n 1 8 8"]) -> Int[Tensor, "n"]:
+        return torch.from_numpy(judge.predict(images.flatten(1).detach().cpu().numpy()))
+
+    return name
+
+
+def evaluate_digits(system, scale: float, per_digit: int = 100, seed: int = 0) -> dict[str, float]:
+    """Accuracy of the judge on `per_digit` drawn images of each digit, with a bootstrap interval
+    over images, and diversity: their mean distance within a digit over that of real ones."""
+    judge, real = digit_judge(), digits.load("train")
+    right, spread = [], []
+    for digit, word in enumerate(digits.WORDS):
+        drawn = system.draw([word] * per_digit, seed=seed + digit * per_digit, guidance=scale)
+        drawn = drawn[:, :1]
+        right.append(judge(drawn) == digit)
+        own = real["x"][real["y"] == digit]
+        spread.append(mean_distance(drawn) / mean_distance(own))
+    accuracy = bootstrap(torch.cat(right).double())
+    return {"guidance": scale, **asdict(accuracy), "diversity": float(np.mean(spread))}
+
+
+def mean_distance(x: Float[Tensor, "n ..."]) -> float:
+    """Mean Euclidean distance between two different samples of a cloud."""
+    return float(torch.pdist(x.flatten(1).double()).mean())

@@ -1,0 +1,1 @@
+"""The real and the made-up data that the course draws."""

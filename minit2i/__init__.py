@@ -16,7 +16,7 @@ Read the package from the mathematics outwards:
     plot cli doctor                       checks       the judge of the exercises
 
 Axis letters in shapes: b batch, c channels, h height, w width, n points or tokens, d features,
-k components or classes, T steps of the schedule.
+k components or classes; T steps of a schedule, and times = T + 1 indices.
 """
 
 __version__ = "0.1.0"

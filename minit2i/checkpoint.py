@@ -1,7 +1,8 @@
-"""Weights and cards: one safetensors file that carries its own card and hash, and a readable copy.
+"""Weights and cards: one safetensors file that carries its own card and hash.
 
-NAME.safetensors holds the tensors, the card, and a SHA-256 of both; NAME.json beside it is the card for
-people. Files are replaced in one move, so a reader meets the old file or the new one, never half.
+NAME.safetensors holds the tensors, the card, and a SHA-256 of both; NAME.json beside it is the
+same card for people. Files are replaced in one move, so that a reader meets the old file or the
+new one, never half of one.
 """
 
 import hashlib
@@ -90,7 +91,7 @@ def load(path: Path | str, make: str | None = None) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} is truncated or damaged ({error}); {remedy}") from None
     if "card" not in header or "sha256" not in header:

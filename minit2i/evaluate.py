@@ -1,4 +1,4 @@
-"""Measures: distances between clouds of points, coverage, accuracy by an independent judge, intervals."""
+"""Measures: distances between clouds, coverage, accuracy by an independent judge, intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -148,17 +148,35 @@ def digit_judge() -> Callable[[Tensor], Tensor]:
 
 def evaluate_digits(system, scale: float, per_digit: int = 100, seed: int = 0) -> dict[str, float]:
     """Accuracy of the judge on `per_digit` drawn images of each digit, with a bootstrap interval
-    over images, and diversity: their mean distance within a digit over that of real ones."""
+    over images, and two measures of diversity: the drawn images' mean distance within a digit over
+    that of real ones, and their `neighbour_coverage` of the real ones, mean over digits."""
     judge, real = digit_judge(), digits.load("train")
-    right, spread = [], []
+    right, spread, covered = [], [], []
     for digit, word in enumerate(digits.WORDS):
         drawn = system.draw([word] * per_digit, seed=seed + digit * per_digit, guidance=scale)
-        drawn = drawn[:, :1]
+        drawn = drawn[:, :1].cpu()
         right.append(judge(drawn) == digit)
         own = real["x"][real["y"] == digit]
         spread.append(mean_distance(drawn) / mean_distance(own))
-    accuracy = bootstrap(torch.cat(right).double())
-    return {"guidance": scale, **asdict(accuracy), "diversity": float(np.mean(spread))}
+        covered.append(neighbour_coverage(drawn, own))
+    figures = {
+        **asdict(bootstrap(torch.cat(right).double())),
+        "diversity": float(np.mean(spread)),
+        "coverage": float(np.mean(covered)),
+    }
+    return {"guidance": scale, **{key: round(value, 4) for key, value in figures.items()}}
+
+
+def neighbour_coverage(
+    drawn: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], k: int = 5
+) -> float:
+    """Share of real samples that have a drawn one nearer than their k-th real neighbour
+    (coverage of Naeem et al. 2020). As many fresh real samples reach about 1 - 2^(-k)."""
+    if not 1 <= k < len(real):
+        raise ValueError(f"k must lie between 1 and {len(real) - 1}, got {k}")
+    drawn, real = drawn.flatten(1).double(), real.flatten(1).double()
+    radius = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # the nearest is itself
+    return float((torch.cdist(real, drawn).min(1).values < radius).double().mean())
 
 
 def mean_distance(x: Float[Tensor, "n ..."]) -> float:

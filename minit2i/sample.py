@@ -5,7 +5,9 @@ are wrapped around the denoiser beforehand. Fewer steps is a shorter list. Where
 ε̂ is derived from it anew, so clipping cannot leave the two at odds.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -44,12 +46,10 @@ def start(
 
 def last(steps: Iterable[Tensor]) -> Tensor:
     """The final x of a sampler."""
-    x = None
-    for x in steps:
-        pass
-    if x is None:
+    final = deque(steps, maxlen=1)
+    if not final:
         raise ValueError("the sampler took no step")
-    return x
+    return final[0]
 
 
 def ddpm(
@@ -164,9 +164,9 @@ def _pairs(
         raise ValueError(
             f"a grid runs from at most T = {schedule.T} down to 0, got {grid[:3]} … {grid[-1:]}"
         )
-    if any(t <= s for t, s in zip(grid, grid[1:], strict=False)):
+    if any(t <= s for t, s in pairwise(grid)):
         raise ValueError("the indices of a grid must decrease")
-    yield from zip(grid, grid[1:], strict=False)
+    yield from pairwise(grid)
 
 
 @torch.no_grad()

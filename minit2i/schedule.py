@@ -26,8 +26,8 @@ class Schedule(nn.Module):
     signal-to-noise ratio falls at every step.
     """
 
-    signal: Float[Tensor, "T+1"]
-    noise: Float[Tensor, "T+1"]
+    signal: Float[Tensor, "times"]
+    noise: Float[Tensor, "times"]
 
     def __init__(self, signal: Tensor | Sequence[float], noise: Tensor | Sequence[float]):
         super().__init__()
@@ -64,17 +64,17 @@ class Schedule(nn.Module):
         return len(self.signal) - 1
 
     @property
-    def alpha_bar(self) -> Float[Tensor, "T+1"]:
+    def alpha_bar(self) -> Float[Tensor, "times"]:
         """ᾱ_t = ∏ (1 - β_s) (DDPM, eq. 4); ᾱ_0 = 1."""
         return self.signal**2
 
     @property
-    def beta(self) -> Float[Tensor, "T+1"]:
+    def beta(self) -> Float[Tensor, "times"]:
         """β_t, the variance that step t adds (DDPM, eq. 2): Var(x_t | x_{t-1}); β_0 = 0."""
         return torch.cat([self.noise[:1], self.transition(slice(1, None), slice(None, -1))[1]])
 
     @property
-    def snr(self) -> Float[Tensor, "T+1"]:
+    def snr(self) -> Float[Tensor, "times"]:
         """Signal-to-noise ratio signal²/noise², infinite at t = 0."""
         return self.alpha_bar / self.noise**2
 
@@ -116,11 +116,9 @@ class Schedule(nn.Module):
         "trailing" spaces them evenly over T … 0; "linspace" puts `steps` points over T … 1
         and then 0. None takes every index.
         """
-        steps = self.T if steps is None else steps
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-            raise ValueError(f"steps must be a whole number, got {steps!r}")
-        if not 1 <= steps <= self.T:
-            raise ValueError(f"steps must be between 1 and T = {self.T}, got {steps}")
+        steps = self.T if steps is None else _whole("steps", steps)
+        if steps > self.T:
+            raise ValueError(f"steps must be at most T = {self.T}, got {steps}")
         if spacing == "trailing":
             points = np.linspace(self.T, 0, steps + 1)[:-1]
         elif spacing == "linspace":
@@ -136,10 +134,10 @@ def _from_betas(beta: Tensor) -> Schedule:
     return Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
-def _positive(T: int) -> int:
-    if isinstance(T, bool) or not isinstance(T, (int, np.integer)) or T < 1:
-        raise ValueError(f"T must be a whole number of at least 1, got {T!r}")
-    return int(T)
+def _whole(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
 
 
 def linear(T: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
@@ -148,7 +146,7 @@ def linear(T: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Sch
     The scaling keeps ∑β and so ᾱ_T: without it a shorter chain never reaches noise.
     Raises ValueError where the scaled β_T would reach 1 (T ≤ 20 for the default range).
     """
-    scale = 1000 / _positive(T)
+    scale = 1000 / _whole("T", T)
     if not 0 < scale * beta_min <= scale * beta_max < 1:
         raise ValueError(
             f"T = {T} scales beta to {scale * beta_min:g} … {scale * beta_max:g}, which must "
@@ -162,7 +160,7 @@ def cosine(T: int = 1000, s: float = 0.008, beta_clip: float = 0.999) -> Schedul
 
     β_t = 1 - ᾱ_t/ᾱ_{t-1} is clipped at `beta_clip`: unclipped, the last one is 1.
     """
-    u = torch.arange(_positive(T) + 1, dtype=torch.float64) / T
+    u = torch.arange(_whole("T", T) + 1, dtype=torch.float64) / T
     f = ((u + s) / (1 + s) * torch.pi / 2).cos() ** 2
     return _from_betas((1 - f[1:] / f[:-1]).clamp(max=beta_clip))
 
@@ -172,12 +170,12 @@ def jsd(T: int = 40) -> Schedule:
 
     Each step erases the same amount of signal variance; about 1/T of it is left at the end.
     """
-    return _from_betas(1 / torch.linspace(_positive(T), 2, T, dtype=torch.float64))
+    return _from_betas(1 / torch.linspace(_whole("T", T), 2, T, dtype=torch.float64))
 
 
 def flow(T: int = 1000) -> Schedule:
     """The straight path x_t = (1 - t/T) x_0 + (t/T) ε of rectified flow (Liu et al. 2022)."""
-    tau = torch.arange(_positive(T) + 1, dtype=torch.float64) / T
+    tau = torch.arange(_whole("T", T) + 1, dtype=torch.float64) / T
     return Schedule(1 - tau, tau)
 
 

@@ -42,8 +42,11 @@ class Claim:
             raise ValueError(f"direction must be 'lower' or 'higher', got {self.direction!r}")
 
     def verdict(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
-        """The claim with its per-seed advantages, their 95 % interval and the verdict: "reproduced" if
-        the whole interval exceeds the margin, "opposite" if it lies below zero, else "open"."""
+        """The claim with its advantage per seed, their 95 % interval and the verdict.
+
+        "reproduced" if the whole interval exceeds the margin, "opposite" if it lies below zero,
+        else "open".
+        """
         sign = 1 if self.direction == "higher" else -1
         mine = self._column(runs, self.arm)
         theirs = (

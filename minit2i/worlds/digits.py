@@ -1,4 +1,4 @@
-"""Real handwriting: 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998), shipped in scikit-learn."""
+"""Real handwriting: 1,797 digits of 8×8 pixels (Alpaydin & Kaynak 1998), from scikit-learn."""
 
 from functools import cache
 

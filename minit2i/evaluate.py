@@ -59,7 +59,7 @@ def _cloud(x: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], directions: int = 128, seed: int = 0
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m _"], directions: int = 128, seed: int = 0
 ) -> float:
     """√ mean over directions θ of W_2²(θ·a, θ·b) (Bonneel et al. 2015), in units of the data.
 

@@ -117,7 +117,7 @@ class Mixture:
         self,
         means: Float[Tensor, "k d"],
         std: float | Float[Tensor, "k"],
-        weights: Float[Tensor, "k"] | None = None,
+        weights: Float[Tensor, "_"] | None = None,
     ):
         self.means = torch.as_tensor(means, dtype=torch.float64)
         k = len(self.means)

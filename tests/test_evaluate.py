@@ -1,0 +1,135 @@
+"""Measures have known values on known clouds."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from minit2i import evaluate
+from minit2i.evaluate import (
+    arc_coverage,
+    bootstrap,
+    curve_distance,
+    mode_coverage,
+    over_seeds,
+    sliced_wasserstein,
+)
+from minit2i.worlds import digits
+from minit2i.worlds.plane import SwissRoll, grid25
+
+
+def cloud(n=4000, seed=0, d=2):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class TestSlicedWasserstein:
+    def test_zero_for_the_same_cloud_in_any_order(self):
+        x = cloud()
+        assert sliced_wasserstein(x, x[torch.randperm(len(x))]) < 1e-12
+
+    def test_a_shift_costs_its_length_over_root_d(self):
+        x = cloud(d=3)
+        # W_2 along θ is |θ·v|, and E (θ·v)² = |v|²/d
+        got = sliced_wasserstein(x, x + torch.tensor([3.0, 0.0, 4.0]), directions=20_000)
+        assert abs(got - 5 / 3**0.5) < 0.05
+
+    def test_scaling_a_gaussian(self):
+        got = sliced_wasserstein(cloud(100_000, 0), 2 * cloud(100_000, 1), directions=16)
+        assert abs(got - 1) < 0.02  # W_2(N(0, 1), N(0, 4)) = 1 in every direction
+
+    def test_equals_scipys_in_one_dimension(self):
+        a, b = cloud(500, 0, 1), cloud(500, 1, 1) ** 2
+        exact = np.sqrt(((np.sort(a[:, 0]) - np.sort(b[:, 0])) ** 2).mean())
+        assert abs(sliced_wasserstein(a, b) - exact) < 1e-9
+
+    def test_unequal_counts_and_symmetry(self):
+        a, b = cloud(4000, 0), cloud(1000, 1) + 1
+        assert abs(sliced_wasserstein(a, b) - sliced_wasserstein(b, a)) < 1e-9
+        assert abs(sliced_wasserstein(a, b) - 1) < 0.1
+
+    @pytest.mark.parametrize("bad", [torch.zeros(0, 2), torch.full((3, 2), math.nan)])
+    def test_bad_clouds(self, bad):
+        with pytest.raises(ValueError, match="cloud of finite points"):
+            sliced_wasserstein(bad.double(), cloud())
+        with pytest.raises(ValueError, match="2 and 3 dimensions"):
+            sliced_wasserstein(cloud(), cloud(d=3))
+
+
+class TestRoll:
+    roll = SwissRoll()
+
+    def test_data_cover_the_arc_and_lie_on_the_curve(self):
+        x = self.roll.sample(5000, np.random.default_rng(0))
+        coverage = arc_coverage(x, self.roll)
+        assert coverage.share == 1 and coverage.ks < 1.95 / 5000**0.5
+        assert abs(curve_distance(x, self.roll).mean() - 0.02 * (2 / math.pi) ** 0.5) < 1e-3
+
+    def test_half_the_arc_is_half_the_coverage(self):
+        u = np.random.default_rng(0).uniform(0, 0.5, 5000)
+        coverage = arc_coverage(torch.from_numpy(self.roll.place(u)).float(), self.roll)
+        assert abs(coverage.share - 0.5) < 0.02 and abs(coverage.ks - 0.5) < 0.01
+
+    def test_points_off_the_curve_cover_nothing(self):
+        assert arc_coverage(torch.full((100, 2), 9.0), self.roll) == evaluate.ArcCoverage(0.0, 1.0)
+
+    def test_known_offsets(self):
+        u = np.linspace(0.3, 0.9, 50)
+        at, ahead = self.roll.place(u), self.roll.place(u + 1e-6)
+        tangent = (ahead - at) / np.linalg.norm(ahead - at, axis=1, keepdims=True)
+        off = at + 0.05 * tangent @ np.array([[0, 1], [-1, 0]])
+        assert abs(curve_distance(torch.from_numpy(off).float(), self.roll) - 0.05).max() < 1e-3
+
+
+class TestModes:
+    def test_data_reach_all_25(self):
+        x = grid25().sample(5000, np.random.default_rng(0))
+        coverage = mode_coverage(x, grid25())
+        assert coverage.modes == 25
+        assert abs(coverage.high_quality - stats.chi2.cdf(16, 2)) < 5e-3
+
+    def test_missing_modes_are_missed(self):
+        x, y = grid25().sample_labelled(5000, np.random.default_rng(0))
+        assert mode_coverage(x[y < 7], grid25()).modes == 7
+
+    def test_bridges_are_no_modes(self):
+        between = (grid25().means[:-1] + grid25().means[1:]) / 2
+        assert mode_coverage(between, grid25()) == evaluate.ModeCoverage(0, 0.0)
+
+
+class TestIntervals:
+    def test_bootstrap_agrees_with_theory(self):
+        x = cloud(400, 3, 1)[:, 0] + 2
+        got = bootstrap(x)
+        half = 1.96 * x.std() / 400**0.5
+        assert got.mean == pytest.approx(x.mean().item())
+        assert abs(got.high - got.mean - half) < 0.15 * half
+        assert abs(got.mean - got.low - half) < 0.15 * half
+        assert bootstrap(x) == got
+
+    def test_over_seeds_equals_scipys_t_interval(self):
+        values = [1.0, 2.5, 3.0, 2.0, 1.5]
+        low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+        got = over_seeds(values)
+        assert (got.low, got.high) == pytest.approx((low, high))
+        assert str(got) == f"2 [{low:.3g}, {high:.3g}]"
+
+    def test_coverage_of_the_interval_over_seeds(self):
+        draws = np.random.default_rng(0).normal(size=(2000, 3))
+        hits = np.mean([(i := over_seeds(d.tolist())).low <= 0 <= i.high for d in draws])
+        assert abs(hits - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
+
+    def test_one_value_has_no_interval(self):
+        with pytest.raises(ValueError, match="at least two"):
+            bootstrap([1.0])
+        with pytest.raises(ValueError, match="at least two"):
+            over_seeds([1.0])
+
+
+def test_the_judge_of_digits_never_saw_the_training_data():
+    train = digits.load("train")
+    right = (evaluate.digit_judge()(train["x"]) == train["y"]).double()
+    assert bootstrap(right).low > 0.97
+    noise = torch.rand(500, 1, 8, 8) * 2 - 1
+    assert torch.bincount(evaluate.digit_judge()(noise), minlength=10).max() <= 500

@@ -5,6 +5,7 @@ before clipping. The guidance scale has one meaning: 1 is the conditional model,
 unconditional one. The papers' other conventions are converted by `scale_from`.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -34,7 +35,10 @@ def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float
     """x̂_u + scale (x̂_c - x̂_u) (Ho & Salimans 2022, eq. 6, scale = 1 + w).
 
     Same as combining ε or v. At scale 1 and 0 the unused model is not called.
+    Raises ValueError for a scale that is not finite.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"the guidance scale must be a finite number, got {scale}")
     if scale == 1:
         return conditional
     if scale == 0:

@@ -31,17 +31,28 @@ def start(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """x_T ~ N(0, I) of shape (b, ...). Raises ValueError if there is not one generator each."""
+    """x_T ~ N(0, I) of shape (b, ...), drawn where the generators are and moved to `device`: with
+    generators on the CPU every device starts from the same noise.
+
+    Raises ValueError if there is not one generator for each sample.
+    """
     if generator is None or isinstance(generator, torch.Generator):
-        return torch.randn(tuple(shape), generator=generator, device=device, dtype=dtype)
+        return _normal(tuple(shape), generator, device, dtype)
     if len(generator) != shape[0]:
         raise ValueError(
             f"got {len(generator)} generators for {shape[0]} samples: pass one for each, or one"
         )
-    each = [
-        torch.randn(tuple(shape[1:]), generator=g, device=device, dtype=dtype) for g in generator
-    ]
-    return torch.stack(each)
+    return torch.stack([_normal(tuple(shape[1:]), g, device, dtype) for g in generator])
+
+
+def _normal(
+    shape: tuple[int, ...],
+    generator: torch.Generator | None,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    home = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=home, dtype=dtype).to(device)
 
 
 def last(steps: Iterable[Tensor]) -> Tensor:

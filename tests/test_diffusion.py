@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
 from torch import nn
 
 from minit2i.condition import Condition, LabelEncoder, draw_keep
@@ -60,6 +59,8 @@ def test_v_is_the_derivative_along_the_circle_and_velocity_along_the_line():
 
 
 def test_v_equals_diffusers():
+    from diffusers import DDPMScheduler  # takes seconds to import
+
     x0, eps, t = torch.randn(5, 3), torch.randn(5, 3), torch.tensor([0, 9, 99, 500, 999])
     theirs = DDPMScheduler(num_train_timesteps=1000).get_velocity(x0, eps, t)
     assert torch.allclose(target("v", x0, eps, t + 1, linear()), theirs, atol=1e-6)

@@ -120,6 +120,15 @@ class TestIntervals:
         hits = np.mean([(i := over_seeds(d.tolist())).low <= 0 <= i.high for d in draws])
         assert abs(hits - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
 
+    def test_a_proportion_of_one_still_has_a_width(self):
+        got = evaluate.proportion(torch.ones(100, dtype=torch.bool))
+        z2 = 1.959964**2
+        assert got.mean == 1 and got.low == pytest.approx(100 / (100 + z2), rel=1e-5)
+        mixed = evaluate.proportion(torch.arange(200) < 150)
+        assert mixed.mean == 0.75 and mixed.low < 0.75 < mixed.high < 0.81
+        with pytest.raises(ValueError, match="at least one trial"):
+            evaluate.proportion(torch.zeros(0, dtype=torch.bool))
+
     def test_one_value_has_no_interval(self):
         with pytest.raises(ValueError, match="at least two"):
             bootstrap([1.0])

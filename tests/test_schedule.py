@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
 
 from minit2i.schedule import SCHEDULES, Schedule, cosine, flow, jsd, linear, make
 
@@ -60,6 +59,8 @@ def test_2015_schedule_erases_equal_amounts_of_signal():
 
 @pytest.mark.parametrize("name", ["linear", "squaredcos_cap_v2"])
 def test_equal_to_diffusers(name):
+    from diffusers import DDPMScheduler  # takes seconds to import
+
     ours = linear() if name == "linear" else cosine()
     theirs = DDPMScheduler(num_train_timesteps=1000, beta_schedule=name)
     close(ours.alpha_bar[1:], theirs.alphas_cumprod, 1e-5)

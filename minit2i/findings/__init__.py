@@ -137,8 +137,9 @@ def load(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """What measured it, in a few words."""
-    return (
-        f"{platform.machine()} CPU, {os.cpu_count()} cores, torch {torch.__version__.split('+')[0]}"
-    )
+    chip = f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    if device.startswith("cuda"):
+        chip = torch.cuda.get_device_name(device)
+    return f"{chip}, torch {torch.__version__.split('+')[0]}"

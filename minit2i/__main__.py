@@ -1,0 +1,5 @@
+"""`python -m minit2i`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""The command line: what a user types, what comes out, and what a mistake is answered with."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from minit2i import findings, recipes
+from minit2i.checkpoint import SHIPPED
+from minit2i.cli import main, png
+from minit2i.evaluate import digit_judge
+from minit2i.systems.digits import Digits
+
+
+def run(*args):
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+def test_draw_shows_sevens_and_starts_quickly_from_a_shell(tmp_path):
+    out = tmp_path / "seven.png"
+    command = [sys.executable, "-m", "minit2i", "draw", "seven", "--system", "digits"]
+    done = subprocess.run([*command, "--out", out, "--count", "16"], capture_output=True, text=True)
+    assert done.returncode == 0 and "16 × 'seven' by digits" in done.stdout, done.stderr
+    sheet = Image.open(out)
+    assert sheet.size == (4 * 100 + 4, 4 * 100 + 4)
+    # read back from the file: every tile is eight by eight squares of 12 pixels
+    corner = [4 + k * 100 for k in range(4)]
+    tiles = [sheet.crop((x, y, x + 96, y + 96)) for y in corner for x in corner]
+    small = [t.resize((8, 8), Image.Resampling.NEAREST).convert("L") for t in tiles]
+    pixels = torch.stack(
+        [torch.frombuffer(bytearray(s.tobytes()), dtype=torch.uint8) for s in small]
+    )
+    images = pixels.view(16, 1, 8, 8).float() / 127.5 - 1
+    assert (digit_judge()(images) == 7).sum() >= 14
+    drawn = Digits.load().draw(["seven"] * 16, seed=0)
+    assert (images - drawn[:, :1]).abs().max() <= 1 / 127.5
+
+
+def test_the_same_seed_draws_the_same_file(tmp_path):
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for file, seed in zip(files, (5, 5, 6), strict=True):
+        assert run("draw", "3", "--system", "digits", "--out", file, "--seed", seed).exit_code == 0
+    a, b, c = (file.read_bytes() for file in files)
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("draw", "eleven", "--system", "digits", "--out", "x.png"), "zero, one, two"),
+        (("draw", "seven", "--system", "glide", "--out", "x.png"), "unknown system 'glide'"),
+        (("draw", "seven", "--system", "digits", "--out", "x.gif"), "a .png file"),
+        (("draw", "seven", "--system", "digits", "--out", "x.png", "--steps", "0"), "at least 1"),
+        (("draw", "seven", "--system", "digits", "--out", "x.png", "--steps", "1001"), "at most T"),
+        (("draw", "seven", "--system", "digits", "--out", "x.png", "--count", "0"), "--count"),
+        (("draw", "seven", "--system", "digits", "--out", "x.png", "--guidance", "nan"), "finite"),
+        (("draw", "seven", "--system", "digits", "--out", "x.png", "--device", "abc"), "no device"),
+        (("draw", "seven", "--system", "digits", "--out", "file/x.png"), "cannot write to file"),
+        (("train", "glide"), "unknown system 'glide'"),
+        (("train", "digits", "--out", "file", "--steps", "1"), "cannot write"),
+        (("train", "digits", "--out", "folder", "--steps", "0"), "steps must be at least 1"),
+        (("evaluate", "glide"), "unknown system 'glide'"),
+        (("finding", "everything"), "unknown finding 'everything'"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_and_leaves_nothing(args, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    done = run(*args)
+    assert done.exit_code in (1, 2) and says in done.output, done.output
+    assert "Traceback" not in done.output
+    assert not list(tmp_path.rglob("*.png")) and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_train_makes_a_checkpoint_that_draws(tmp_path, monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.0, 2.0))
+    done = run("train", "digits", "--out", tmp_path, "--steps", "3")
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.json", "digits.safetensors"]
+    card = json.loads((tmp_path / "digits.json").read_text())
+    assert card["command"] == "python -m minit2i train digits --steps 3 --seed 0"
+    assert [row["guidance"] for row in card["evaluation"]] == [1.0, 2.0]
+    assert sum(row["chosen"] for row in card["evaluation"]) == 1
+    assert Digits.load(tmp_path).draw(["7"]).shape == (1, 3, 8, 8)
+
+
+def test_training_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.evaluate_all_digits", lambda system: [{"guidance": 1.0}])
+    whole = [s.loss for s in recipes.train_digits(tmp_path / "a", steps=4)]
+    steps = recipes.train_digits(tmp_path / "b", steps=4)
+    for _ in range(2):
+        next(steps)
+    steps.close()
+    assert [s.loss for s in recipes.train_digits(tmp_path / "b", steps=4)] == whole
+    weights = [(tmp_path / x / "digits.safetensors").read_bytes()[-1000:] for x in "ab"]
+    assert weights[0] == weights[1]
+
+
+def test_the_shipped_card_names_the_recipe_and_its_quality():
+    card = Digits.load().card
+    recipe = recipes.get("digits")
+    assert card["command"] == f"python -m minit2i train digits --steps {recipe.steps} --seed 0"
+    best = [row for row in card["evaluation"] if row["chosen"]]
+    assert len(best) == 1 and best[0]["accuracy"] >= 0.95
+    assert json.loads((SHIPPED / "digits.json").read_text()) == card
+
+
+def test_evaluate_prints_what_the_card_says(monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.5,))
+    done = run("evaluate", "digits", "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.output)
+    (stated,) = [r for r in Digits.load().card["evaluation"] if r["guidance"] == 1.5]
+    assert abs(row["accuracy"] - stated["accuracy"]) <= 0.005  # another CPU rounds differently
+
+
+def test_finding_is_measured_and_told(tmp_path, monkeypatch):
+    from tests.test_findings import toy
+
+    monkeypatch.setattr(findings, "get", lambda name: toy())
+    done = run("finding", "toy", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "reproduced: new errs less (1 [1, 1])" in done.output
+
+
+def test_png_keeps_every_pixel():
+    images = torch.rand(5, 3, 16, 16) * 2 - 1
+    sheet = Image.open(io.BytesIO(png(images)))
+    assert sheet.size == (3 * 98 + 2, 2 * 98 + 2)
+    for k in range(5):
+        y, x = 2 + (k // 3) * 98, 2 + (k % 3) * 98
+        middle = sheet.getpixel((x + 3 + 6 * 4, y + 3 + 6 * 9))
+        expected = ((images[k, :, 9, 4] + 1) * 127.5).round()
+        assert torch.equal(torch.tensor(middle).float(), expected)
+
+
+def test_help_names_the_verbs_without_loading_torch():
+    code = "import sys; from minit2i.cli import main; main(['-h'], standalone_mode=False); "
+    code += "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("draw", "train", "evaluate", "finding", "doctor"):
+        assert verb in done.stdout

@@ -1,0 +1,458 @@
+"""Checks of lesson 05: guidance."""
+
+import torch
+
+from minit2i.checks.judge import Mistake, equal, exercise, holds, raises
+
+
+def _column(values, like):
+    """One value per sample, shaped to multiply `like` (b, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+# --- Bayes' rule for scores ---------------------------------------------------------------------
+
+
+def _parts(x, means, std, weights):
+    """Each component's score (n, k, d), posterior (n, k), for isotropic Gaussians."""
+    gap = means - x[:, None]
+    log_joint = weights.log() - 0.5 * gap.square().sum(-1) / std**2 - x.shape[1] * std.log()
+    return gap / (std**2)[:, None], log_joint.softmax(1)
+
+
+def _bayes(x, y, means, std, weights, posterior=None):
+    scores, exact = _parts(x, means, std, weights)
+    posterior = exact if posterior is None else posterior
+    return scores[:, y] - (posterior[..., None] * scores).sum(1)
+
+
+def _no_marginal(x, y, means, std, weights):
+    return _parts(x, means, std, weights)[0][:, y]
+
+
+def _joint(x, y, means, std, weights):
+    scores, posterior = _parts(x, means, std, weights)
+    return scores[:, y] + (posterior[..., None] * scores).sum(1)
+
+
+def _reversed(x, y, means, std, weights):
+    return -_bayes(x, y, means, std, weights)
+
+
+def _prior_for_posterior(x, y, means, std, weights):
+    return _bayes(x, y, means, std, weights, weights.expand(len(x), -1))
+
+
+def _no_prior(x, y, means, std, weights):
+    return _bayes(x, y, means, std, torch.ones_like(weights))
+
+
+def _no_normaliser(x, y, means, std, weights):
+    # the Gaussians' 1/s^d is left out of the posterior: undone here by a changed prior
+    return _bayes(x, y, means, std, weights * std ** x.shape[1])
+
+
+def _of_probability(x, y, means, std, weights):
+    posterior = _parts(x, means, std, weights)[1]
+    return posterior[:, [y]] * _bayes(x, y, means, std, weights)
+
+
+def _deviation(x, y, means, std, weights):
+    scores, posterior = _parts(x, means, std, weights)
+    scores = scores * std[:, None]
+    return scores[:, y] - (posterior[..., None] * scores).sum(1)
+
+
+@exercise(
+    disables=[
+        "minit2i.worlds.plane.Mixture.score",
+        "minit2i.worlds.plane.Mixture.posterior",
+        "minit2i.worlds.plane.Mixture.log_prob",
+    ],
+    mistakes=[
+        Mistake(
+            "that is the conditional score, the marginal is not taken away",
+            "log p(y | x) has two terms that depend on x; which one is missing?",
+            wrong=_no_marginal,
+        ),
+        Mistake(
+            "the two scores are added",
+            "Bayes' rule divides by p(x): what does a division become in the logarithm?",
+            wrong=_joint,
+        ),
+        Mistake(
+            "the sign is turned round",
+            "following the gradient must make the class more likely: does it?",
+            wrong=_reversed,
+        ),
+        Mistake(
+            "the scores are averaged with the prior instead of the posterior",
+            "how likely is each class at this very x?",
+            wrong=_prior_for_posterior,
+        ),
+        Mistake(
+            "the prior probabilities of the classes are forgotten",
+            "a class that is rare beforehand is rare afterwards: where do the weights enter?",
+            wrong=_no_prior,
+        ),
+        Mistake(
+            "the Gaussians are not normalised",
+            "a wide Gaussian is low: which power of its std stands before the exponential?",
+            wrong=_no_normaliser,
+        ),
+        Mistake(
+            "that is the gradient of p(y | x), not of its logarithm",
+            "by which factor do the derivatives of p and of log p differ?",
+            wrong=_of_probability,
+        ),
+        Mistake(
+            "the score of a Gaussian is divided by its deviation, not by its variance",
+            "differentiate -(x - m)²/(2 s²).",
+            wrong=_deviation,
+        ),
+    ],
+)
+def classifier_score(answer, draw):
+    """∇_x log p(y | x) for a mixture of isotropic Gaussians, from x (n, d), the class y, means
+    (k, d), std (k,) and weights (k,)."""
+    for k, d in ((3, 2), (4, 3)):
+        n = draw.integer(4, 8)
+        x, means = draw.normal(n, d), draw.normal(k, d)
+        std = draw.uniform(0.6, 1.5, k)
+        weights = draw.uniform(0.2, 1.0, k)
+        weights = weights / weights.sum()
+        y = draw.integer(0, k)
+        leaf = x.clone().requires_grad_()
+        gauss = torch.distributions.Normal(means, std[:, None])
+        log_joint = gauss.log_prob(leaf[:, None]).sum(-1) + weights.log()
+        log_joint.log_softmax(1)[:, y].sum().backward()
+        expected = leaf.grad
+        got = answer(x, y, means, std, weights)
+        equal(got, expected, f"it is the gradient of log p(y | x), {k} classes, {d} dimensions")
+    every = [answer(x, c, means, std, weights) for c in range(k)]
+    posterior = log_joint.detach().softmax(1)
+    total = sum(posterior[:, [c]] * each for c, each in enumerate(every))
+    equal(total, torch.zeros_like(x), "averaged over the classes' posterior it vanishes")
+    alone = answer(x, 0, means[:1], std[:1], torch.ones_like(weights[:1]))
+    equal(alone, torch.zeros_like(x), "where there is one class only, there is nothing to follow")
+    far = 60 * x
+    holds(
+        answer(far, y, means, std, weights).isfinite().all(),
+        "far from all data, where every density underflows, it is still a number",
+    )
+
+
+# --- classifier guidance, ancestral -------------------------------------------------------------
+
+
+def _gradient(x_t, y, logits, reading="log", at=None):
+    with torch.enable_grad():
+        x = (x_t if at is None else at).detach().requires_grad_()
+        out = logits(x)
+        wanted = {
+            "log": out.log_softmax(1),
+            "logit": out,
+            "probability": out.softmax(1),
+        }[reading].gather(1, y[:, None])
+        (gradient,) = torch.autograd.grad(wanted.sum(), x)
+    return gradient
+
+
+def _shift(reading="log", power=1.0, sign=1.0, scaled=True, at_mean=False, share=False):
+    def wrong(mean, variance, x_t, y, logits, scale):
+        gradient = _gradient(x_t, y, logits, reading, mean if at_mean else None)
+        factor = sign * (scale if scaled else 1.0) / (len(x_t) if share else 1)
+        return mean + factor * _column(variance**power, mean) * gradient
+
+    return wrong
+
+
+@exercise(
+    disables=["minit2i.guide.by_gradient"],
+    mistakes=[
+        Mistake(
+            "the gradient of the logit, not of the log-probability",
+            "a logit can grow while another grows faster: what must be subtracted from it?",
+            wrong=_shift(reading="logit"),
+        ),
+        Mistake(
+            "the gradient of the probability, not of its logarithm",
+            "equation 4 has a log in it.",
+            wrong=_shift(reading="probability"),
+        ),
+        Mistake(
+            "the sign is turned round",
+            "y must become more likely: up or down the gradient?",
+            wrong=_shift(sign=-1.0),
+        ),
+        Mistake(
+            "the variance is missing from the shift",
+            "how large may a step of a process be whose noise is tiny?",
+            wrong=_shift(power=0.0),
+        ),
+        Mistake(
+            "the deviation stands where the variance belongs",
+            "in the derivation the matrix that multiplies the gradient is Σ itself.",
+            wrong=_shift(power=0.5),
+        ),
+        Mistake(
+            "the scale is not used",
+            "so it was in algorithm 2 as printed; what does the text say about s?",
+            wrong=_shift(scaled=False),
+        ),
+        Mistake(
+            "the gradient is divided by the size of the batch",
+            "did you take the mean over the batch? Each sample has a gradient of its own.",
+            wrong=_shift(share=True),
+        ),
+        Mistake(
+            "the gradient is taken at the mean, not at x_t",
+            "so says the derivation, but this function is to be the algorithm: see the box.",
+            wrong=_shift(at_mean=True),
+        ),
+    ],
+)
+def guided_mean(answer, draw):
+    """μ + s Σ ∇ log p(y | x_t) (Dhariwal & Nichol, algorithm 1), from mean (b, ...), variance (b,),
+    x_t (b, ...), labels y (b,), logits (x -> (b, classes)) and scale."""
+    for shape in ((5, 2), (3, 1, 4, 2)):
+        b, size = shape[0], torch.Size(shape[1:]).numel()
+        matrix, curve = draw.normal(size, 4), draw.normal(size, 4)
+
+        def logits(x, matrix=matrix, curve=curve):
+            flat = x.flatten(1)
+            return flat @ matrix + (0.5 * flat).sin() @ curve
+
+        mean, x_t = draw.normal(*shape), draw.normal(*shape)
+        variance, y = draw.uniform(0.05, 0.6, b), draw.integer(0, 4, b)
+        scale = draw.uniform(1.5, 4.0)
+        flat = x_t.flatten(1)
+        slope = matrix + 0.5 * (0.5 * flat).cos()[..., None] * curve  # d logits / d x, by hand
+        chance = logits(x_t).softmax(1)
+        gradient = slope[torch.arange(b), :, y] - (slope * chance[:, None]).sum(-1)
+        expected = mean + scale * _column(variance, mean) * gradient.view(shape)
+        with torch.no_grad():
+            got = answer(mean, variance, x_t, y, logits, scale)
+        equal(got, expected, f"{shape}: each sample is shifted by scale · variance · gradient")
+        holds(not got.requires_grad, "the result carries no graph along")
+    equal(answer(mean, variance, x_t, y, logits, 0.0), mean, "scale 0 leaves the mean alone")
+
+
+# --- classifier-free guidance -------------------------------------------------------------------
+
+
+def _combination(rule):
+    def wrong(conditional, unconditional, scale):
+        return lambda x_t, t: rule(conditional(x_t, t), unconditional(x_t, t), scale)
+
+    return wrong
+
+
+@exercise(
+    disables=["minit2i.guide.classifier_free"],
+    mistakes=[
+        Mistake(
+            "scale 0 gives the conditional model: that is Ho and Salimans' w",
+            "in this course scale 1 changes nothing; what is w there?",
+            wrong=_combination(lambda c, u, s: (1 + s) * c - s * u),
+        ),
+        Mistake(
+            "the branches are swapped",
+            "put scale = 1 in: which of the two is left over?",
+            wrong=_combination(lambda c, u, s: c + s * (u - c)),
+        ),
+        Mistake(
+            "the starting point is missing",
+            "the difference of the two is a direction; from where does it start?",
+            wrong=_combination(lambda c, u, s: s * (c - u)),
+        ),
+        Mistake(
+            "the two weights do not sum to 1",
+            "two equal predictions must be left as they are, whatever the scale.",
+            wrong=_combination(lambda c, u, s: s * c + u),
+        ),
+        Mistake(
+            "the prediction is clipped",
+            "combine here, clip afterwards: another wrapper does that.",
+            wrong=_combination(lambda c, u, s: (u + s * (c - u)).clamp(-1, 1)),
+        ),
+    ],
+)
+def classifier_free(answer, draw):
+    """x̂_u + scale (x̂_c - x̂_u) as a function from two denoisers and a scale to a denoiser."""
+    for shape in ((4, 2), (3, 1, 4, 2)):
+        a, b, shift = draw.normal(*shape[1:]), draw.normal(*shape[1:]), draw.normal(*shape[1:])
+        x_t, t = draw.normal(*shape), draw.integer(1, 1000, shape[0])
+
+        def conditional(x, t, a=a, shift=shift):
+            return 2 * a * x + shift + _column(t / 500, x)
+
+        def unconditional(x, t, b=b):
+            return b * x - _column(t / 400, x)
+
+        c, u = conditional(x_t, t), unconditional(x_t, t)
+        for scale in (1.0, 0.0, draw.uniform(2.0, 6.0), -draw.uniform(0.5, 2.0)):
+            got = answer(conditional, unconditional, scale)(x_t, t)
+            equal(got, (1 - scale) * u + scale * c, f"shape {shape}: the weighted sum")
+    same = answer(conditional, conditional, 5.0)(x_t, t)
+    equal(same, c, "two equal predictions are left alone")
+
+
+# --- three conventions --------------------------------------------------------------------------
+
+
+def _offsets(ho, glide, imagen, factor=1.0):
+    def wrong(paper, value):
+        offset = {"ho-salimans": ho, "glide": glide, "imagen": imagen}
+        if paper not in offset:
+            raise ValueError(paper)
+        return factor * value + offset[paper]
+
+    return wrong
+
+
+@exercise(
+    disables=["minit2i.guide.scale_from"],
+    mistakes=[
+        Mistake(
+            "Ho and Salimans' w is taken for the scale",
+            "at w = 0 their formula gives ε_c; at which scale does ours?",
+            wrong=_offsets(0, 0, 0),
+        ),
+        Mistake(
+            "converted in the wrong direction",
+            "write both formulas as (weight of ε_c, weight of ε_u) and compare.",
+            wrong=_offsets(-1, 0, 0),
+        ),
+        Mistake(
+            "Imagen's w is taken for Ho and Salimans'",
+            "the same letter, another formula: what is the weight of ε_u in Imagen's?",
+            wrong=_offsets(1, 0, 1),
+        ),
+        Mistake(
+            "GLIDE's s is taken for Ho and Salimans' w",
+            "expand ε_u + s (ε_c - ε_u): what is the weight of ε_c?",
+            wrong=_offsets(1, 1, 0),
+        ),
+        Mistake(
+            "all three are shifted",
+            "only one of the three papers has its zero elsewhere.",
+            wrong=_offsets(1, 1, 1),
+        ),
+    ],
+)
+def scale_from(answer, draw):
+    """The course's scale from a paper's ("ho-salimans", "glide", "imagen") and its value."""
+    c, u = draw.normal(6), draw.normal(6)
+    for value in (draw.uniform(0.0, 1.0), draw.uniform(2.0, 8.0)):
+        for paper, expected in (
+            ("ho-salimans", (1 + value) * c - value * u),
+            ("glide", u + value * (c - u)),
+            ("imagen", value * c + (1 - value) * u),
+        ):
+            scale = answer(paper, value)
+            claim = f"{paper}'s formula at its value equals ours at the converted scale"
+            equal(u + float(scale) * (c - u), expected, claim)
+    raises(ValueError, "an unknown paper is refused with ValueError", answer, "parti", 2.0)
+
+
+# --- dropping the condition ---------------------------------------------------------------------
+
+
+def _dropping(replace):
+    def wrong(y, null, drop, training, generator):
+        if not training:
+            return y.clone()
+        out = torch.rand(len(y), generator=generator) < drop
+        return replace(y, null, out)
+
+    return wrong
+
+
+def _whole_batch(y, null, drop, training, generator):
+    if training and torch.rand(1, generator=generator).item() < drop:
+        return torch.full_like(y, null)
+    return y.clone()
+
+
+def _always(y, null, drop, training, generator):
+    out = torch.rand(len(y), generator=generator) < drop
+    return y.masked_fill(out, null)
+
+
+def _inverted(y, null, drop, training, generator):
+    if not training:
+        return y.clone()
+    keep = torch.rand(len(y), generator=generator) < drop
+    return torch.where(keep, y, torch.full_like(y, null))
+
+
+def _first_part(y, null, drop, training, generator):
+    out = y.clone()
+    if training:
+        out[: round(drop * len(y))] = null
+    return out
+
+
+@exercise(
+    disables=["minit2i.condition.draw_keep", "minit2i.condition.LabelEncoder.forward"],
+    global_random=False,
+    mistakes=[
+        Mistake(
+            "one draw decides for the whole batch",
+            "every sample is dropped or kept on its own; how many random numbers is that?",
+            wrong=_whole_batch,
+        ),
+        Mistake(
+            "labels are dropped while sampling too",
+            "whoever asks for a seven wants one every time: what is `training` for?",
+            wrong=_always,
+        ),
+        Mistake(
+            "the share that is kept and the share that is dropped are exchanged",
+            "at drop = 0.1 nine labels in ten survive.",
+            wrong=_inverted,
+        ),
+        Mistake(
+            "dropped labels became 0, which is a class",
+            "the null must be nobody's label.",
+            wrong=_dropping(lambda y, null, out: y.masked_fill(out, 0)),
+        ),
+        Mistake(
+            "dropped samples were removed from the batch",
+            "the picture stays in the batch and trains the null branch; only its label changes.",
+            wrong=_dropping(lambda y, null, out: y[~out]),
+        ),
+        Mistake(
+            "the first samples of the batch are dropped, always the same",
+            "which ones are dropped is left to chance.",
+            wrong=_first_part,
+        ),
+    ],
+)
+def drop_labels(answer, draw):
+    """Labels y (b,) with each replaced by `null` with probability `drop`, independently, in
+    training; unchanged otherwise. Random numbers come from `generator`."""
+    classes, n, drop = draw.integer(5, 12), 4000, draw.uniform(0.1, 0.3)
+    y = draw.integer(0, classes, n)
+    null = classes
+    equal(answer(y, null, drop, False, draw.generator), y, "when sampling, no label is dropped")
+    got = answer(y, null, drop, True, draw.generator)
+    equal(got[:0], y[:0], "the labels stay a row of integers", dtype=torch.int64)
+    if not holds(tuple(got.shape) == (n,), "as many labels come out as went in", got=len(got)):
+        return
+    out = got != y
+    holds((got[out] == null).all(), "a label that changed became the null")
+    share, noise = out.double().mean().item(), (drop * (1 - drop) / n) ** 0.5
+    holds(abs(share - drop) < 5 * noise, "the share `drop` of the labels is dropped", share=share)
+    for part, name in ((out[: n // 2], "first"), (out[n // 2 :], "second")):
+        share = part.double().mean().item()
+        holds(abs(share - drop) < 8 * noise, f"so it is in the batch's {name} half", share=share)
+    both = (out[1:] & out[:-1]).double().mean().item()
+    holds(abs(both - drop**2) < 0.03, "neighbours are dropped independently", both=both)
+    small = [answer(y[:3], null, 0.5, True, draw.generator) != y[:3] for _ in range(40)]
+    mixed = sum(0 < int(each.sum()) < 3 for each in small)
+    holds(mixed > 15, "within one batch some are dropped and some are not", mixed=mixed)
+    equal(answer(y, null, 0.0, True, draw.generator), y, "drop = 0 drops none")
+    nulls = torch.full_like(y, null)
+    equal(answer(y, null, 1.0, True, draw.generator), nulls, "drop = 1 drops all")

@@ -1,0 +1,479 @@
+"""Wrong and right answers to the exercises of lesson 04."""
+
+import math
+
+import torch
+
+from tests.mutants import right, wrong
+
+# --- reparameterised
+
+
+@wrong("reparameterised", says="the variance stands where the standard deviation belongs")
+def _(mean, log_variance, eps):
+    return torch.addcmul(mean, torch.exp(log_variance), eps)
+
+
+@wrong("reparameterised", says="the log variance multiplies the noise as it is")
+def _(mean, log_variance, eps):
+    return torch.addcmul(mean, log_variance, eps)
+
+
+@wrong("reparameterised", says="the mean is scaled along with the noise")
+def _(mean, log_variance, eps):
+    std = log_variance.exp().sqrt()
+    return std * mean + std * eps
+
+
+@wrong("reparameterised", says="the noise is left out")
+def _(mean, log_variance, eps):
+    return mean + 0 * log_variance
+
+
+@wrong("reparameterised", says="the mean is left out")
+def _(mean, log_variance, eps):
+    return eps * log_variance.exp() ** 0.5
+
+
+@wrong("reparameterised", says="fresh noise is drawn")
+def _(mean, log_variance, eps):
+    return torch.randn_like(mean) * log_variance.exp() ** 0.5 + mean
+
+
+@wrong("reparameterised", says="the sign of the log variance is turned round")
+def _(mean, log_variance, eps):
+    return mean + eps / log_variance.exp() ** 0.5
+
+
+@wrong("reparameterised", says="the gradient reaches the mean", how="drawn without gradient")
+def _(mean, log_variance, eps):
+    with torch.no_grad():
+        return mean + (log_variance / 2).exp() * eps
+
+
+@wrong("reparameterised", says="the gradient reaches the log variance", how="spread detached")
+def _(mean, log_variance, eps):
+    return mean + (log_variance / 2).exp().detach() * eps
+
+
+@wrong("reparameterised", says="z = mean + standard deviation", how="one spread for the batch")
+def _(mean, log_variance, eps):
+    return mean + (log_variance[:1] / 2).exp() * eps
+
+
+@right("reparameterised", how="root of the variance")
+def _(mean, log_variance, eps):
+    return mean + log_variance.exp().sqrt() * eps
+
+
+@right("reparameterised", how="row by row")
+def _(mean, log_variance, eps):
+    rows = zip(mean, log_variance, eps, strict=True)
+    return torch.stack([m + math.e ** (0.5 * lv) * e for m, lv, e in rows])
+
+
+# --- elbo
+
+
+def _parts(x, mean, log_variance, decode, sigma, eps):
+    std = log_variance.exp().sqrt()
+    out = decode(mean + std * eps)
+    fit = torch.distributions.Normal(out, sigma).log_prob(x).sum(-1)
+    kl = (0.5 * mean**2 + 0.5 * std**2 - 0.5 - std.log()).sum(-1)
+    return fit, kl, out, std
+
+
+@wrong("elbo", says="the KL divergence is added")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit + kl
+
+
+@wrong("elbo", says="the negative of the bound is returned")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return kl - fit
+
+
+@wrong("elbo", says="the log variance is read as a log standard deviation in the KL divergence")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, _, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    read = std**2
+    return fit - (0.5 * mean**2 + 0.5 * read**2 - 0.5 - read.log()).sum(-1)
+
+
+@wrong("elbo", says="the standard deviation stands for the variance in the KL divergence")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, _, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - (0.5 * mean**2 + 0.5 * std - 0.5 - std.log()).sum(-1)
+
+
+@wrong("elbo", says="the sample is spread by the variance")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    out = decode(mean + std**2 * eps)
+    return torch.distributions.Normal(out, sigma).log_prob(x).sum(-1) - kl
+
+
+@wrong("elbo", says="the decoder gets the mean instead of a sample")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return torch.distributions.Normal(decode(mean), sigma).log_prob(x).sum(-1) - kl
+
+
+@wrong("elbo", says="the KL divergence runs the other way")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, _, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    normal = torch.distributions.Normal
+    prior = normal(torch.zeros_like(mean), torch.ones_like(mean))
+    return fit - torch.distributions.kl_divergence(prior, normal(mean, std)).sum(-1)
+
+
+@wrong("elbo", says="the KL divergence lacks its half")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - 2 * kl
+
+
+@wrong("elbo", says="the KL divergence is averaged over the latents")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - kl / mean.shape[1]
+
+
+@wrong("elbo", says="the constants of the Gaussian are dropped")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, out, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return -((((x - out) / sigma) ** 2).sum(1) / 2) - kl
+
+
+@wrong("elbo", says="the squared error stands without sigma")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, out, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return -(((x - out) ** 2).sum(1)) - kl
+
+
+@wrong("elbo", says="the likelihood is averaged over the dimensions")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, out, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return torch.distributions.Normal(out, sigma).log_prob(x).mean(-1) - kl
+
+
+@wrong("elbo", says="one number for each sample", how="averaged over the batch")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return (fit - kl).mean()
+
+
+@wrong("elbo", says="the ELBO is log p(x | z) minus", how="the KL of the whole batch")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - kl.mean()
+
+
+@wrong("elbo", says="minus the KL divergence, in nats", how="in bits")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return (fit - kl) / math.log(2)
+
+
+@right("elbo", how="torch.distributions")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - kl
+
+
+@right("elbo", how="one sample after the other")
+def _(x, mean, log_variance, decode, sigma, eps):
+    z = mean + (0.5 * log_variance).exp() * eps
+    out, bounds = decode(z), []
+    for i in range(len(x)):
+        bound = -sum(
+            0.5 * ((a - b) / sigma) ** 2 + math.log(sigma * math.sqrt(2 * math.pi))
+            for a, b in zip(x[i], out[i], strict=True)
+        )
+        for m, lv in zip(mean[i], log_variance[i], strict=True):
+            bound = bound + (1 + lv - m**2 - lv.exp()) / 2
+        bounds.append(bound)
+    return torch.stack(bounds)
+
+
+# --- coupling
+
+
+def _split(x, mask, net):
+    s, t = net(mask * x).chunk(2, dim=1)
+    change = (mask == 0).to(x.dtype)
+    return change * s, change * t
+
+
+@wrong("coupling", says="the sign of the log-determinant is flipped")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return ((x - t) / s.exp(), s.sum(1)) if inverse else (s.exp() * x + t, -(s.sum(1)))
+
+
+@wrong("coupling", says="counts the coordinates that stay as they are")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    every = net(mask * x).chunk(2, dim=1)[0].sum(1)
+    return ((x - t) / s.exp(), -every) if inverse else (s.exp() * x + t, every)
+
+
+@wrong("coupling", says="without its logarithm")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    det = s.exp().prod(1)
+    return ((x - t) / s.exp(), -det) if inverse else (s.exp() * x + t, det)
+
+
+@wrong("coupling", says="averaged over the coordinates")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    det = s.sum(1) / x.shape[1]
+    return ((x - t) / s.exp(), -det) if inverse else (s.exp() * x + t, det)
+
+
+@wrong("coupling", says="the network sees the coordinates that change")
+def _(x, mask, net, inverse=False):
+    s, t = net(x).chunk(2, dim=1)
+    s, t = s * (1 - mask), t * (1 - mask)
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the mask is read the other way round")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, 1 - mask, net)
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="every coordinate is scaled and shifted")
+def _(x, mask, net, inverse=False):
+    s, t = net(mask * x).chunk(2, dim=1)
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="scale and shift are swapped")
+def _(x, mask, net, inverse=False):
+    t, s = _split(x, mask, net)
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the inverse undoes the scale before the shift")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return (x / s.exp() - t, -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the inverse scales the same way as the layer")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return (s.exp() * (x - t), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the inverse has the log-determinant of the layer")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return ((x - t) / s.exp() if inverse else s.exp() * x + t), s.sum(1)
+
+
+@wrong("coupling", says="inverse=True is not treated")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return s.exp() * x + t, s.sum(1)
+
+
+@wrong("coupling", says="the answer is a pair", how="y alone")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return (x - t) / s.exp() if inverse else s.exp() * x + t
+
+
+@wrong("coupling", says="one a sample", how="one log-determinant for the batch")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return ((x - t) / s.exp(), -s.sum()) if inverse else (s.exp() * x + t, s.sum())
+
+
+@wrong("coupling", says="the others are scaled and shifted", how="scaled without exp")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    scale = s + mask
+    return ((x - t) / scale, -s.sum(1)) if inverse else (scale * x + t, s.sum(1))
+
+
+@right("coupling", how="indexing the two parts")
+def _(x, mask, net, inverse=False):
+    d, change = x.shape[1], mask < 0.5
+    out = net(x * mask)
+    s, t = out[:, :d][:, change], out[:, d:][:, change]
+    y = x.clone()
+    y[:, change] = (x[:, change] - t) / s.exp() if inverse else x[:, change] * s.exp() + t
+    return y, (-s if inverse else s).sum(1)
+
+
+@right("coupling", how="torch.where")
+def _(x, mask, net, inverse=False):
+    s, t = net(torch.where(mask == 1, x, 0.0)).tensor_split(2, dim=1)
+    moved = (x - t) * torch.exp(-s) if inverse else torch.exp(s) * x + t
+    total = torch.where(mask == 1, 0.0, s).sum(dim=1)
+    return torch.where(mask == 1, x, moved), -total if inverse else total
+
+
+# --- optimal_discriminator
+
+
+@wrong("optimal_discriminator", says="data and generator are swapped")
+def _(p, q):
+    return 1 - p / (p + q)
+
+
+@wrong("optimal_discriminator", says="the ratio p/q is returned")
+def _(p, q):
+    return p * q**-1
+
+
+@wrong("optimal_discriminator", says="the logit is returned")
+def _(p, q):
+    return p.log() - q.log()
+
+
+@wrong("optimal_discriminator", says="decides instead of weighing")
+def _(p, q):
+    return torch.where(p > q, torch.ones_like(p), torch.zeros_like(p))
+
+
+@wrong("optimal_discriminator", says="compared with the average of both")
+def _(p, q):
+    return p / (0.5 * (p + q))
+
+
+@wrong("optimal_discriminator", says="a softmax of the densities is taken")
+def _(p, q):
+    return torch.stack([p, q]).softmax(0)[0]
+
+
+@wrong("optimal_discriminator", says="no change of D raises", how="a hidden 1e-3 in the denominator")
+def _(p, q):
+    return (p + 5e-4) / (p + q + 1e-3)
+
+
+@wrong("optimal_discriminator", says="no change of D raises", how="squared densities")
+def _(p, q):
+    return p**2 / (p**2 + q**2)
+
+
+@right("optimal_discriminator", how="through the generator's share")
+def _(p, q):
+    return 1 - q / (q + p)
+
+
+@right("optimal_discriminator", how="sigmoid of the log ratio")
+def _(p, q):
+    return (p.log() - q.log()).sigmoid()
+
+
+# --- gan_losses
+
+
+def _bce(logit, real):
+    target = torch.ones_like(logit) if real else torch.zeros_like(logit)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logit, target)
+
+
+@wrong("gan_losses", says="the discriminator's loss reaches the generator")
+def _(logit, generator, real, z):
+    fake = logit(generator(z))
+    return _bce(logit(real), True) + _bce(fake, False), _bce(fake, True)
+
+
+@wrong("gan_losses", says="the generator's loss does not reach the generator")
+def _(logit, generator, real, z):
+    fake = logit(generator(z).detach())
+    return _bce(logit(real), True) + _bce(fake, False), _bce(fake, True)
+
+
+@wrong("gan_losses", says="the generator's loss is the saturating one")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), True) + _bce(logit(fake.detach()), False), -_bce(logit(fake), False)
+
+
+@wrong("gan_losses", says="the generator helps the discriminator")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), True) + _bce(logit(fake.detach()), False), _bce(logit(fake), False)
+
+
+@wrong("gan_losses", says="real and fake are swapped")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), False) + _bce(logit(fake.detach()), True), _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="the discriminator's value is returned instead of its loss")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return -_bce(logit(real), True) - _bce(logit(fake.detach()), False), _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="the two parts of the discriminator's loss are averaged")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    both = _bce(logit(real), True) + _bce(logit(fake.detach()), False)
+    return both / 2, _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="real and fake samples are averaged together")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    every = logit(torch.cat([real, fake.detach()]))
+    target = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).to(every)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(every, target)
+    return loss, _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="the losses are sums over the batch")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    d = len(real) * _bce(logit(real), True) + len(fake) * _bce(logit(fake.detach()), False)
+    return d, len(fake) * _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="the discriminator sees no fakes")
+def _(logit, generator, real, z):
+    return _bce(logit(real), True), _bce(logit(generator(z)), True)
+
+
+@wrong("gan_losses", says="gives no infinity", how="log of the sigmoid")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    d = -logit(real).sigmoid().log().mean() - (1 - logit(fake.detach()).sigmoid()).log().mean()
+    return d, -logit(fake).sigmoid().log().mean()
+
+
+@wrong("gan_losses", says="the discriminator learns", how="the whole of D's loss detached")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    d = _bce(logit(real), True) + _bce(logit(fake), False)
+    return d.detach(), _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="is a pair", how="one number")
+def _(logit, generator, real, z):
+    return _bce(logit(real), True)
+
+
+@right("gan_losses", how="cross-entropy with targets")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), True) + _bce(logit(fake.detach()), False), _bce(logit(fake), True)
+
+
+@right("gan_losses", how="logsigmoid and no_grad")
+def _(logit, generator, real, z):
+    with torch.no_grad():
+        fake = generator(z)
+    log_d = torch.nn.functional.logsigmoid
+    first = -log_d(logit(real)).mean() - log_d(-logit(fake)).mean()
+    return first, -log_d(logit(generator(z))).mean()

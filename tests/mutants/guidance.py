@@ -1,0 +1,394 @@
+"""Wrong and right answers to the exercises of lesson 05."""
+
+import torch
+from torch.nn import functional
+
+from tests.mutants import equivalent, right, wrong
+
+# --- classifier_score ---------------------------------------------------------------------------
+
+
+def _log_joint(x, means, std, weights):
+    square = torch.cdist(x, means) ** 2
+    return torch.log(weights) - square / (2 * std**2) - x.shape[-1] * torch.log(std)
+
+
+def _component(x, c, means, std):
+    return (means[c] - x) / std[c] ** 2
+
+
+@wrong("classifier_score", says="the marginal is not taken away")
+def _(x, y, means, std, weights):
+    return (means[y] - x) / std[y] ** 2
+
+
+@wrong("classifier_score", says="the two scores are added")
+def _(x, y, means, std, weights):
+    p = torch.softmax(_log_joint(x, means, std, weights), 1)
+    all_ = torch.stack([_component(x, c, means, std) for c in range(len(means))], 1)
+    return _component(x, y, means, std) + torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="the sign is turned round")
+def _(x, y, means, std, weights):
+    p = torch.softmax(_log_joint(x, means, std, weights), 1)
+    all_ = torch.stack([(x - means[c]) / std[c] ** 2 for c in range(len(means))], 1)
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="averaged with the prior")
+def _(x, y, means, std, weights):
+    out = _component(x, y, means, std)
+    for c in range(len(means)):
+        out = out - weights[c] * _component(x, c, means, std)
+    return out
+
+
+@wrong("classifier_score", says="prior probabilities of the classes are forgotten")
+def _(x, y, means, std, weights):
+    p = torch.softmax(_log_joint(x, means, std, torch.ones_like(weights)), 1)
+    all_ = (means - x[:, None]) / std[:, None] ** 2
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="the Gaussians are not normalised")
+def _(x, y, means, std, weights):
+    p = torch.softmax(weights.log() - torch.cdist(x, means) ** 2 / (2 * std**2), 1)
+    all_ = (means - x[:, None]) / std[:, None] ** 2
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="not of its logarithm")
+def _(x, y, means, std, weights):
+    leaf = x.clone().requires_grad_()
+    p = torch.softmax(_log_joint(leaf, means, std, weights), 1)[:, y]
+    return torch.autograd.grad(p.sum(), leaf)[0]
+
+
+@wrong("classifier_score", says="divided by its deviation")
+def _(x, y, means, std, weights):
+    p = torch.softmax(_log_joint(x, means, std, weights), 1)
+    all_ = (means - x[:, None]) / std[:, None]
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="underflows", how="densities instead of their logarithms")
+def _(x, y, means, std, weights):
+    p = _log_joint(x, means, std, weights).exp()
+    p = p / p.sum(1, keepdim=True)
+    all_ = (means - x[:, None]) / std[:, None] ** 2
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@wrong("classifier_score", says="gradient of log p(y | x)", how="one std for all")
+def _(x, y, means, std, weights):
+    s = std.mean()
+    p = torch.softmax(weights.log() - torch.cdist(x, means) ** 2 / (2 * s**2), 1)
+    all_ = (means - x[:, None]) / s**2
+    return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+@right("classifier_score", how="autograd")
+def _(x, y, means, std, weights):
+    leaf = x.clone().requires_grad_()
+    joint = _log_joint(leaf, means, std, weights)
+    (out,) = torch.autograd.grad((joint[:, y] - torch.logsumexp(joint, 1)).sum(), leaf)
+    return out
+
+
+@right("classifier_score", how="a loop")
+def _(x, y, means, std, weights):
+    p = functional.softmax(_log_joint(x, means, std, weights), dim=1)
+    out = _component(x, y, means, std)
+    for c in range(len(means)):
+        out = out - p[:, c : c + 1] * _component(x, c, means, std)
+    return out
+
+
+# --- guided_mean --------------------------------------------------------------------------------
+
+
+def _slope(x_t, value):
+    with torch.enable_grad():
+        x = x_t.clone().detach().requires_grad_(True)
+        value(x).backward()
+    return x.grad
+
+
+def _log_likelihood(logits, y):
+    return lambda x: -functional.cross_entropy(logits(x), y, reduction="sum")
+
+
+def _spread(variance, like):
+    return variance.reshape([-1] + [1] * (like.dim() - 1))
+
+
+@wrong("guided_mean", says="the gradient of the logit")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: logits(x)[torch.arange(len(y)), y].sum())
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the gradient of the probability")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: torch.softmax(logits(x), 1)[torch.arange(len(y)), y].sum())
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the sign is turned round")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: functional.cross_entropy(logits(x), y, reduction="sum"))
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the variance is missing")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * _slope(x_t, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="the deviation stands where the variance belongs")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * _spread(variance.sqrt(), mean) * _slope(x_t, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="the scale is not used")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + _spread(variance, mean) * _slope(x_t, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="divided by the size of the batch")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: -functional.cross_entropy(logits(x), y))
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the gradient is taken at the mean")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * _spread(variance, mean) * _slope(mean, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="raised RuntimeError", how="gradients stay switched off")
+def _(mean, variance, x_t, y, logits, scale):
+    x = x_t.detach().requires_grad_()
+    log_prob = torch.log_softmax(logits(x), 1)[torch.arange(len(y)), y]
+    (g,) = torch.autograd.grad(log_prob.sum(), x)
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="each sample is shifted", how="one variance for the whole batch")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * variance.mean() * _slope(x_t, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="each sample is shifted", how="one label for the whole batch")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, _log_likelihood(logits, y[:1].expand(len(y))))
+    return mean + scale * _spread(variance, mean) * g
+
+
+@right("guided_mean", how="cross-entropy")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * _spread(variance, mean) * _slope(x_t, _log_likelihood(logits, y))
+
+
+@right("guided_mean", how="sample by sample")
+def _(mean, variance, x_t, y, logits, scale):
+    out = []
+    for i in range(len(y)):
+        one = slice(i, i + 1)
+        g = _slope(x_t[one], _log_likelihood(logits, y[one]))
+        out.append(mean[one] + scale * variance[i] * g)
+    return torch.cat(out)
+
+
+# --- classifier_free ----------------------------------------------------------------------------
+
+
+@wrong("classifier_free", says="Ho and Salimans' w")
+def _(conditional, unconditional, scale):
+    return lambda x, t: conditional(x, t) + scale * (conditional(x, t) - unconditional(x, t)) * 1.0
+
+
+@wrong("classifier_free", says="the branches are swapped")
+def _(conditional, unconditional, scale):
+    return lambda x, t: scale * unconditional(x, t) + (1 - scale) * conditional(x, t)
+
+
+@wrong("classifier_free", says="the starting point is missing")
+def _(conditional, unconditional, scale):
+    return lambda x, t: scale * conditional(x, t) - scale * unconditional(x, t)
+
+
+@wrong("classifier_free", says="do not sum to 1")
+def _(conditional, unconditional, scale):
+    return lambda x, t: unconditional(x, t) + scale * conditional(x, t)
+
+
+@wrong("classifier_free", says="the prediction is clipped")
+def _(conditional, unconditional, scale):
+    return lambda x, t: torch.clip(
+        scale * conditional(x, t) + (1 - scale) * unconditional(x, t), -1.0, 1.0
+    )
+
+
+@wrong("classifier_free", says="the weighted sum", how="the scale is limited to at least 1")
+def _(conditional, unconditional, scale):
+    s = max(scale, 1.0)
+    return lambda x, t: s * conditional(x, t) + (1 - s) * unconditional(x, t)
+
+
+@wrong("classifier_free", says="the weighted sum", how="the conditional branch alone")
+def _(conditional, unconditional, scale):
+    return lambda x, t: conditional(x, t)
+
+
+@right("classifier_free", how="lerp")
+def _(conditional, unconditional, scale):
+    return lambda x, t: torch.lerp(unconditional(x, t), conditional(x, t), scale)
+
+
+@right("classifier_free", how="two weights")
+def _(conditional, unconditional, scale):
+    def denoise(x, t):
+        return (1 - scale) * unconditional(x, t) + scale * conditional(x, t)
+
+    return denoise
+
+
+# --- scale_from ---------------------------------------------------------------------------------
+
+
+def _table(paper, **values):
+    try:
+        return values[paper.replace("-", "_")]
+    except KeyError:
+        raise ValueError(paper) from None
+
+
+@wrong("scale_from", says="w is taken for the scale")
+def _(paper, value):
+    return _table(paper, ho_salimans=value, glide=value, imagen=value)
+
+
+@wrong("scale_from", says="converted in the wrong direction")
+def _(paper, value):
+    return _table(paper, ho_salimans=value - 1, glide=value, imagen=value)
+
+
+@wrong("scale_from", says="Imagen's w is taken")
+def _(paper, value):
+    return _table(paper, ho_salimans=value + 1, glide=value, imagen=value + 1)
+
+
+@wrong("scale_from", says="GLIDE's s is taken")
+def _(paper, value):
+    return _table(paper, ho_salimans=value + 1, glide=value + 1, imagen=value)
+
+
+@wrong("scale_from", says="all three are shifted")
+def _(paper, value):
+    return _table(paper, ho_salimans=1 + value, glide=1 + value, imagen=1 + value)
+
+
+@wrong("scale_from", says="an unknown paper is refused", how="any other name passes")
+def _(paper, value):
+    return 1 + value if paper == "ho-salimans" else value
+
+
+@wrong("scale_from", says="an unknown paper is refused", how="KeyError")
+def _(paper, value):
+    return value + {"ho-salimans": 1, "glide": 0, "imagen": 0}[paper]
+
+
+@right("scale_from", how="a table")
+def _(paper, value):
+    return _table(paper, ho_salimans=1 + value, glide=value, imagen=value)
+
+
+@right("scale_from", how="solved from the weight of the conditional branch")
+def _(paper, value):
+    weight = {"ho-salimans": lambda w: 1 + w, "glide": lambda s: 0 + s, "imagen": lambda w: w}
+    if paper not in weight:
+        raise ValueError(f"{paper} is none of {list(weight)}")
+    return weight[paper](value)
+
+
+# --- drop_labels --------------------------------------------------------------------------------
+
+
+@wrong("drop_labels", says="one draw decides for the whole batch")
+def _(y, null, drop, training, generator):
+    if training and float(torch.rand((), generator=generator)) < drop:
+        return y * 0 + null
+    return y.clone()
+
+
+@wrong("drop_labels", says="labels are dropped while sampling too")
+def _(y, null, drop, training, generator):
+    keep = torch.rand(y.shape, generator=generator) >= drop
+    return y.where(keep, torch.tensor(null))
+
+
+@wrong("drop_labels", says="exchanged")
+def _(y, null, drop, training, generator):
+    if not training:
+        return y.clone()
+    out = torch.rand(y.shape, generator=generator) >= drop
+    return y.masked_fill(out, null)
+
+
+@wrong("drop_labels", says="dropped labels became 0")
+def _(y, null, drop, training, generator):
+    if not training:
+        return y.clone()
+    return y * (torch.rand(y.shape, generator=generator) >= drop)
+
+
+@wrong("drop_labels", says="dropped samples were removed")
+def _(y, null, drop, training, generator):
+    return y[torch.rand(y.shape, generator=generator) >= drop] if training else y.clone()
+
+
+@wrong("drop_labels", says="always the same")
+def _(y, null, drop, training, generator):
+    if not training:
+        return y.clone()
+    n = round(drop * len(y))
+    return torch.cat([torch.full((n,), null), y[n:]])
+
+
+@wrong("drop_labels", says="changes its input in place")
+def _(y, null, drop, training, generator):
+    if training:
+        y[torch.rand(y.shape, generator=generator) < drop] = null
+    return y
+
+
+@wrong("drop_labels", says="share `drop`", how="Gaussian instead of uniform numbers")
+def _(y, null, drop, training, generator):
+    if not training:
+        return y.clone()
+    return y.masked_fill(torch.randn(y.shape, generator=generator) < drop, null)
+
+
+@right("drop_labels", how="Bernoulli")
+def _(y, null, drop, training, generator):
+    share = torch.full(y.shape, float(drop if training else 0.0))
+    return y.masked_fill(torch.bernoulli(share, generator=generator).bool(), null)
+
+
+@right("drop_labels", how="arithmetic")
+def _(y, null, drop, training, generator):
+    if not training:
+        return y + 0
+    keep = (torch.rand(y.shape, generator=generator) >= drop).long()
+    return keep * y + (1 - keep) * null
+
+
+equivalent(
+    "guidance",
+    "drop_labels",
+    "torch.rand(len(y), generator=generator) < drop -> "
+    "torch.rand(len(y), generator=generator) <= drop",
+    because="a uniform number equals drop with probability zero",
+)

@@ -18,7 +18,7 @@ class Block(nn.Module):
         self.outer = zero(nn.Linear(width, width))
 
     def forward(
-        self, h: Float[Tensor, "b width"], emb: Float[Tensor, "b width"]
+        self, h: Float[Tensor, "b width"], emb: Float[Tensor, "#b width"]
     ) -> Float[Tensor, "b width"]:
         """One residual update of h, modulated by the embedding."""
         scale, shift = self.modulate(emb).chunk(2, dim=1)
@@ -52,7 +52,8 @@ class MLP(nn.Module):
             raise ValueError(
                 f"this network takes samples of {self.dim} elements, got shape {tuple(x_t.shape)}"
             )
-        emb = self.time(t)
+        shared = t.stride(0) == 0  # one time for all, as samplers pass it: embed it once
+        emb = self.time(t[:1] if shared else t)
         if condition is not None and condition.vector is not None:
             emb = emb + condition.vector
         emb = nn.functional.silu(emb)

@@ -183,4 +183,4 @@ def _pairs(
 @torch.no_grad()
 def _at(denoise: Denoiser, x: Tensor, t: int) -> Tensor:
     """x̂_0 of the whole batch at index t; the one place where samplers call the model."""
-    return denoise(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
+    return denoise(x, torch.tensor([t], device=x.device).expand(len(x)))

@@ -74,6 +74,8 @@ def draw(
     device: str,
 ) -> None:
     """Draw PROMPT with a trained system and save it as a picture."""
+    import torch
+
     from . import systems
     from .checkpoint import write
 
@@ -81,7 +83,9 @@ def draw(
         raise ValueError(f"--out must name a .png file, got {out}")
     settings = {"guidance": guidance, "steps": steps}
     settings = {key: value for key, value in settings.items() if value is not None}
-    drawer = systems.get(system).load(device=_device(device))
+    kind = systems.get(system)
+    torch.set_num_threads(kind.threads)
+    drawer = kind.load(device=_device(device))
     images = drawer.draw([prompt] * count, seed=seed, **settings)
     write(out, png(images.cpu()))
     print(f"{out}: {count} × {prompt!r} by {system}, seed {seed}")
@@ -121,12 +125,14 @@ def png(images, side: int = 96) -> bytes:
 @device_option
 def train(name: str, out: Path | None, steps: int | None, seed: int, device: str) -> None:
     """Train the system NAME by its recipe. Stopped and called again, it goes on where it was."""
+    import torch
     from tqdm import tqdm
 
     from . import recipes
     from .checkpoint import SHIPPED
 
     recipe = recipes.get(name)
+    torch.set_num_threads(recipe.system.threads)
     total = recipe.steps if steps is None else steps
     with tqdm(total=total, desc=name, mininterval=0.5) as bar:
         try:
@@ -148,9 +154,12 @@ def train(name: str, out: Path | None, steps: int | None, seed: int, device: str
 @device_option
 def evaluate(name: str, as_json: bool, seed: int | None, device: str) -> None:
     """Measure the system NAME as its model card does, at every guidance scale."""
+    import torch
+
     from . import recipes
 
     recipe = recipes.get(name)
+    torch.set_num_threads(recipe.system.threads)
     system = recipe.system.load(device=_device(device))
     figures = recipe.evaluate(system, **({} if seed is None else {"seed": seed}))
     if as_json:
@@ -175,10 +184,12 @@ def _show(figures: list[dict[str, float]]) -> None:
 )
 def finding(name: str, resume: bool, out: Path | None) -> None:
     """Measure the finding NAME over all its seeds and record it."""
+    import torch
     from tqdm import tqdm
 
     from . import findings
 
+    torch.set_num_threads(1)  # small networks, and the same arithmetic on every machine
     wanted, folder = findings.get(name), out or findings.FOLDER
     total = len(wanted.arms) * len(wanted.seeds)
     with tqdm(total=total, desc=name) as bar:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
+from .systems.digits import WORDS
 from .worlds import digits
 from .worlds.plane import Mixture, SwissRoll
 
@@ -162,7 +163,7 @@ def evaluate_digits(system, scale: float, per_digit: int = 100, seed: int = 0) -
     distance within a digit over that of real ones, and their `neighbour_coverage` of real ones."""
     judge, real = digit_judge(), digits.load("train")
     right, spread, covered = [], [], []
-    for digit, word in enumerate(digits.WORDS):
+    for digit, word in enumerate(WORDS):
         drawn = system.draw([word] * per_digit, seed=seed + digit * per_digit, guidance=scale)
         drawn = drawn[:, :1].cpu()
         right.append(judge(drawn) == digit)

@@ -61,6 +61,7 @@ def get_message(self, stream, timeout=None):
             return _get_message(self, stream, timeout=max(0.0, min(1.0, end - time.monotonic())))
         except Empty:
             if not self.is_alive():
+                self.kc.stop_channels()
                 raise RuntimeError("the kernel died while the cell was running") from None
             if time.monotonic() >= end:
                 raise

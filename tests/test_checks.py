@@ -17,7 +17,6 @@ from minit2i.checks.judge import (
     CheckFailed,
     Mistake,
     PackageCalled,
-    _surroundings,
     allowed,
     equal,
     exercise,
@@ -26,6 +25,7 @@ from minit2i.checks.judge import (
     raw,
     shape,
 )
+from minit2i.checks.surroundings import kept
 
 PACKAGE = types.ModuleType("minit2i_stand_in")
 exec(
@@ -602,7 +602,7 @@ def test_global_state_is_as_before(answer):
 
 def test_pythons_own_random_state_is_as_before():
     random.seed(1)
-    with _surroundings():
+    with kept():
         random.random()
     after = random.random()
     random.seed(1)

@@ -399,7 +399,7 @@ def test_families_of_the_finding_have_equal_parameters():
         for family, (_, choices) in families.CHOICES.items()
         for choice in choices
     ]
-    assert max(counts) / min(counts) < 1.05
+    assert all(abs(count / 33_500 - 1) < 0.05 for count in counts)
 
 
 def test_trilemma_axes_are_full_marks_for_the_data_itself():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minit2i import checks
-from minit2i.checks import judge
+from minit2i.checks.disabled import codes
 from tests import mutants
 
 mutants.load()
@@ -192,7 +192,7 @@ def test_endless_answer_is_stopped(lesson, name):
 @each_exercise
 def test_package_version_is_no_answer(lesson, name):
     for dotted in mutants.check(lesson, name).exercise.disables:
-        code = next(iter(judge._code(judge._find(dotted), dotted)))
+        code = next(codes(dotted))
         cells = tuple(map(types.CellType, code.co_freevars))
         package = types.FunctionType(code, {}, closure=cells)
         keywords = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]

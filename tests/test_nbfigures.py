@@ -107,7 +107,9 @@ def verdicts(tmp_path_factory):
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.nbfigures"]
     options = ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={folder}", f"--junit-xml={report}"]
-    run = subprocess.run([*command, *options, str(path)], cwd=ROOT, capture_output=True, text=True)
+    options += ["--nbval-cell-timeout=60", "-o", "faulthandler_timeout=90"]
+    command += [*options, str(path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 1, run.stdout + run.stderr
     cases = ElementTree.parse(report).iter("testcase")
     results = ["".join(part.text for part in case) or None for case in cases]

@@ -14,9 +14,8 @@ from minit2i import plot, sample
 from minit2i.diffusion import Diffusion
 from minit2i.mlp import MLP
 from minit2i.schedule import cosine
-from minit2i.systems.digits import Digits
+from minit2i.systems.digits import WORDS, Digits
 from minit2i.train import TrainConfig, train
-from minit2i.worlds import digits
 from minit2i.worlds.plane import SwissRoll
 
 SHOWN = (0, 6, 11, 14, 16, 18, 20)  # of 20 steps
@@ -52,7 +51,7 @@ def main(out: Path) -> None:
         axes[0, k].axis("off")
         plot.pictures(axes[1, k], images, columns=5)
     fig.savefig(out, dpi=100)
-    print(f"{out}: {', '.join(digits.WORDS)} from {len(SHOWN)} moments of 20 steps")
+    print(f"{out}: {', '.join(WORDS)} from {len(SHOWN)} moments of 20 steps")
 
 
 if __name__ == "__main__":

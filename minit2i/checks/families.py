@@ -84,9 +84,7 @@ def reparameterised(answer, draw):
 # --- elbo ---------------------------------------------------------------------------------------
 
 
-def _elbo(
-    x, mean, log_variance, decode, sigma, eps, *, kl=None, fit=None, z=None, sign=-1, turn=1
-):
+def _elbo(x, mean, log_variance, decode, sigma, eps, *, kl=None, fit=None, z=None, sign=-1, turn=1):
     """The ELBO with one part exchanged."""
     z = mean + (0.5 * log_variance).exp() * eps if z is None else z(mean, log_variance, eps)
     square, d = (x - decode(z)).square().sum(1), x.shape[1]
@@ -129,9 +127,7 @@ def _gauss(square, sigma, d):
         Mistake(
             "the log variance is read as a log standard deviation in the KL divergence",
             "which power of the deviation does exp(log_variance) give?",
-            wrong=_with(
-                kl=lambda m, lv, _: 0.5 * (m**2 + (2 * lv).exp() - 1 - 2 * lv).sum(1)
-            ),
+            wrong=_with(kl=lambda m, lv, _: 0.5 * (m**2 + (2 * lv).exp() - 1 - 2 * lv).sum(1)),
         ),
         Mistake(
             "the standard deviation stands for the variance in the KL divergence",
@@ -196,8 +192,7 @@ def _gauss(square, sigma, d):
             "the constants are counted once instead of once a dimension",
             "the density of d independent coordinates is a product of d factors",
             wrong=_with(
-                fit=lambda square, sigma, d: -0.5 * square / sigma**2
-                + _gauss(0 * square, sigma, 1)
+                fit=lambda square, sigma, d: -0.5 * square / sigma**2 + _gauss(0 * square, sigma, 1)
             ),
         ),
         Mistake(
@@ -424,7 +419,7 @@ def coupling(answer, draw):
     ],
 )
 def optimal_discriminator(answer, draw):
-    """D*(x) = p(x)/(p(x) + q(x)) (Goodfellow et al. 2014, proposition 1), for tensors of any shape."""
+    """D*(x) = p(x)/(p(x) + q(x)) (Goodfellow et al. 2014, proposition 1), tensors of any shape."""
     p, q = draw.normal(6).softmax(0), draw.normal(6).softmax(0)
     best = answer(p, q)
     equal(answer(p, p), torch.full((6,), 0.5, dtype=torch.float64), "at p = q it cannot tell")
@@ -570,4 +565,6 @@ def gan_losses(answer, draw):
     expected = torch.autograd.grad(theirs, slope)[0]
     equal(_gradient(got[0], slope)[0], expected, "the discriminator learns from real and fake")
     far = answer(lambda x: 0 * logit(x) - 800, generator, real, z)
-    equal(far[1], torch.tensor(800.0, dtype=torch.float64), "a sure discriminator gives no infinity")
+    equal(
+        far[1], torch.tensor(800.0, dtype=torch.float64), "a sure discriminator gives no infinity"
+    )

@@ -1,6 +1,6 @@
 """A normalising flow of affine couplings, RealNVP (Dinh et al. 2017): exact likelihood, in nats.
 
-    log p(x) = log N(f(x); 0, I) + log |det ∂f/∂x|,   f invertible, layer by layer
+log p(x) = log N(f(x); 0, I) + log |det ∂f/∂x|,   f invertible, layer by layer
 """
 
 import math
@@ -56,13 +56,11 @@ class Coupling(nn.Module):
 class Flow(nn.Module):
     """Couplings in a row: `forward(batch)` is the negative log-likelihood in nats per sample."""
 
-    def __init__(self, layers: Sequence[Coupling], dim: int):
+    def __init__(self, layers: Sequence[nn.Module], dim: int):
         super().__init__()
         self.layers, self.dim = nn.ModuleList(layers), dim
 
-    def transform(
-        self, x: Float[Tensor, "b d"]
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b"]]:
+    def transform(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b"]]:
         """z = f(x) and log |det ∂f/∂x|. Raises ValueError where x has not `dim` columns."""
         if x.shape[1] != self.dim:
             raise ValueError(f"this flow takes points (b, {self.dim}), got shape {tuple(x.shape)}")

@@ -24,9 +24,7 @@ def optimal_discriminator(p: Float[Tensor, "..."], q: Float[Tensor, "..."]) -> F
     return p / (p + q)
 
 
-def discriminator_loss(
-    real: Float[Tensor, "b"], fake: Float[Tensor, "n"]
-) -> Float[Tensor, ""]:
+def discriminator_loss(real: Float[Tensor, "b"], fake: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     """-E log D(x) - E log(1 - D(G(z))) from logits (algorithm 1); log 4 where D = ½."""
     return softplus(-real).mean() + softplus(fake).mean()
 

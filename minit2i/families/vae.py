@@ -1,7 +1,7 @@
 """The variational autoencoder (Kingma and Welling 2014): a bound on the likelihood, in nats.
 
-    z ~ N(0, I),   x | z ~ N(decoder(z), σ² I),   q(z | x) = N(mean(x), diag exp(log_variance(x)))
-    log p(x) = ELBO(x) + KL(q(z | x) ‖ p(z | x)) ≥ ELBO(x)
+z ~ N(0, I),   x | z ~ N(decoder(z), σ² I),   q(z | x) = N(mean(x), diag exp(log_variance(x)))
+log p(x) = ELBO(x) + KL(q(z | x) ‖ p(z | x)) ≥ ELBO(x)
 """
 
 import math

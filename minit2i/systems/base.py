@@ -16,10 +16,12 @@ class System(nn.Module):
     """Prompts -> pictures. A subclass is built from plain numbers and texts, `config`, alone, so
     that a checkpoint's card is enough to build it again.
 
-    name     of its checkpoint, data/checkpoints/NAME.safetensors
+    name       of its checkpoint, data/checkpoints/NAME.safetensors
+    threads    CPU threads that help: small networks lose by waiting for a second one
     """
 
     name: ClassVar[str]
+    threads: ClassVar[int] = 1
 
     def __init__(self, **config: Any):
         super().__init__()

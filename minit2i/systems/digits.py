@@ -15,8 +15,9 @@ from ..condition import LabelEncoder
 from ..diffusion import Denoiser, Diffusion
 from ..mlp import MLP
 from ..schedule import cosine
-from ..worlds import digits
 from .base import System, check_prompts
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def label(prompt: str) -> int:
@@ -26,12 +27,12 @@ def label(prompt: str) -> int:
     """
     word = prompt.strip().lower()
     word = word.removeprefix("an ").removeprefix("a ").strip()
-    if word in digits.WORDS:
-        return digits.WORDS.index(word)
+    if word in WORDS:
+        return WORDS.index(word)
     if word in {str(digit) for digit in range(10)}:
         return int(word)
     raise ValueError(
-        f"cannot read the prompt {prompt!r}: digits draws one of {', '.join(digits.WORDS)}, or 0 to 9"
+        f"cannot read the prompt {prompt!r}: digits draws one of {', '.join(WORDS)}, or 0 to 9"
     )
 
 

@@ -4,16 +4,14 @@ from functools import cache
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = {"train": slice(0, 1200), "held_out": slice(1200, 1797)}
 
 
 @cache
 def _all() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits  # takes a second, which `WORDS` alone need not cost
-
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))  # one split for everybody
     return data.images[order], data.target[order]

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tests.mutants import right, wrong
+from tests.mutants import equivalent, right, wrong
 
 # --- reparameterised
 
@@ -353,7 +353,7 @@ def _(p, q):
     return torch.stack([p, q]).softmax(0)[0]
 
 
-@wrong("optimal_discriminator", says="no change of D raises", how="a hidden 1e-3 in the denominator")
+@wrong("optimal_discriminator", says="no change of D raises", how="a constant in the denominator")
 def _(p, q):
     return (p + 5e-4) / (p + q + 1e-3)
 
@@ -477,3 +477,8 @@ def _(logit, generator, real, z):
     log_d = torch.nn.functional.logsigmoid
     first = -log_d(logit(real)).mean() - log_d(-logit(fake)).mean()
     return first, -log_d(logit(generator(z))).mean()
+
+
+equivalent(
+    "families", "elbo", "x - decode(z) -> decode(z) - x", because="the difference is squared"
+)

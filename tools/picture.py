@@ -18,7 +18,7 @@ from minit2i.systems.digits import WORDS, Digits
 from minit2i.train import TrainConfig, train
 from minit2i.worlds.plane import SwissRoll
 
-SHOWN = (0, 6, 11, 14, 16, 18, 20)  # of 20 steps
+SHOWN = (0, 12, 15, 17, 18, 19, 20)  # of 20 steps
 
 
 def spiral() -> list[torch.Tensor]:
@@ -42,7 +42,7 @@ def numbers() -> list[torch.Tensor]:
 
 def main(out: Path) -> None:
     """Draw both films, one above the other."""
-    fig, axes = plt.subplots(2, len(SHOWN), figsize=(9.6, 3.3), height_ratios=(1.25, 1))
+    fig, axes = plt.subplots(2, len(SHOWN), figsize=(9.6, 2.2), height_ratios=(1, 0.4))
     for k, (step, dots, images) in enumerate(
         (s, d[s], n[s]) for d, n in [(spiral(), numbers())] for s in SHOWN
     ):

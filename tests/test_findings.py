@@ -70,3 +70,10 @@ def test_the_shipped_record_is_that_of_the_finding(name):
 
 def test_every_record_belongs_to_a_finding():
     assert {p.stem for p in findings.FOLDER.glob("*.json")} == set(NAMES)
+
+
+def test_the_data_card_tells_todays_verdicts():
+    from tools.findings_table import table
+
+    card = (findings.FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert table() in card, "data/README.md is out of date: python tools/findings_table.py"

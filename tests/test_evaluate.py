@@ -30,7 +30,7 @@ class TestSlicedWasserstein:
         assert sliced_wasserstein(x, x[torch.randperm(len(x))]) < 1e-12
 
     def test_a_shift_costs_its_length_over_root_d(self):
-        x = cloud(d=3)
+        x = cloud(50, d=3)
         # W_2 along θ is |θ·v|, and E (θ·v)² = |v|²/d
         got = sliced_wasserstein(x, x + torch.tensor([3.0, 0.0, 4.0]), directions=20_000)
         assert abs(got - 5 / 3**0.5) < 0.05

@@ -9,44 +9,9 @@ from minit2i.checks.judge import Mistake, equal, exercise, holds, raises, shape
 # --- alpha_bar ----------------------------------------------------------------------------------
 
 
-def _starting_at(first):
-    return lambda betas: torch.cat([betas.new_full((1,), first), (1 - betas).cumprod(0)])
-
-
-def _one_late(betas):
-    return torch.cat([betas.new_ones(2), (1 - betas[:-1]).cumprod(0)])
-
-
-def _last_left_out(betas):
-    return torch.cat([betas.new_ones(1), (1 - betas[:-1]).cumprod(0)])
-
-
-def _product_of_betas(betas):
-    return torch.cat([betas.new_ones(1), betas.cumprod(0)])
-
-
-def _sum_not_product(betas):
-    return torch.cat([betas.new_ones(1), 1 - betas.cumsum(0)])
-
-
-def _exponential(betas):
-    return torch.cat([betas.new_zeros(1), betas.cumsum(0)]).neg().exp()
-
-
-def _rooted(betas):
-    return torch.cat([betas.new_ones(1), (1 - betas).sqrt().cumprod(0)])
-
-
-def _single_factors(betas):
-    return torch.cat([betas.new_ones(1), 1 - betas])
-
-
-def _noise_variance(betas):
-    return 1 - torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)])
-
-
-def _from_the_end(betas):
-    return torch.cat([betas.new_ones(1), (1 - betas.flip(0)).cumprod(0)])
+def _after_one(rest):
+    """The wrong answer 1, rest(betas)."""
+    return lambda betas: torch.cat([betas.new_ones(1), rest(betas)])
 
 
 @exercise(
@@ -64,67 +29,75 @@ def _from_the_end(betas):
         Mistake(
             "the last step is left out",
             "the first entry was put in, and the product then stops one step too early",
-            wrong=_last_left_out,
+            wrong=_after_one(lambda betas: (1 - betas[:-1]).cumprod(0)),
         ),
         Mistake(
             "everything stands one step late",
             "entry 1 is the state after one step, so beta_1 must be in it",
-            wrong=_one_late,
+            wrong=_after_one(
+                lambda betas: torch.cat([betas.new_ones(1), 1 - betas[:-1]]).cumprod(0)
+            ),
         ),
         Mistake(
             "alpha_bar starts at 0",
             "index 0 is clean data: which share of the signal's variance is still there?",
-            wrong=_starting_at(0.0),
+            wrong=lambda betas: torch.cat([betas.new_zeros(1), (1 - betas).cumprod(0)]),
         ),
         Mistake(
             "the betas are multiplied instead of what each step leaves over",
             "a step with a small beta keeps nearly everything",
-            wrong=_product_of_betas,
+            wrong=_after_one(lambda betas: betas.cumprod(0)),
         ),
         Mistake(
             "the losses are added up instead of multiplying what is left",
             "each step takes a share of what the steps before it left",
-            wrong=_sum_not_product,
+            wrong=_after_one(lambda betas: 1 - betas.cumsum(0)),
         ),
         Mistake(
             "exp(-sum of beta) is only an approximation for small beta",
             "log(1 - beta) is not -beta: take the exact product",
-            wrong=_exponential,
+            wrong=_after_one(lambda betas: (-betas.cumsum(0)).exp()),
         ),
         Mistake(
             "this is the root of alpha_bar",
             "sqrt(alpha_bar) multiplies x0; alpha_bar itself is a variance",
-            wrong=_rooted,
+            wrong=_after_one(lambda betas: (1 - betas).sqrt().cumprod(0)),
         ),
         Mistake(
             "these are the single factors, not their product",
             "entry t must contain all steps from 1 to t",
-            wrong=_single_factors,
+            wrong=_after_one(lambda betas: 1 - betas),
         ),
         Mistake(
             "this is the noise's variance 1 - alpha_bar",
             "alpha_bar belongs to the signal and falls with t",
-            wrong=_noise_variance,
+            wrong=lambda betas: 1 - torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)]),
         ),
         Mistake(
             "the steps are multiplied from the end",
             "betas[0] is the first step that the data meets",
-            wrong=_from_the_end,
+            wrong=_after_one(lambda betas: (1 - betas.flip(0)).cumprod(0)),
+        ),
+        Mistake(
+            "the 1 stands at the end",
+            "the empty product belongs to index 0, in front of all others",
+            wrong=lambda betas: torch.cat([(1 - betas).cumprod(0), betas.new_ones(1)]),
         ),
     ],
 )
 def alpha_bar(answer, draw):
     """ᾱ_0 … ᾱ_T (T+1,) from β_1 … β_T (T,): ᾱ_t = ∏_{s≤t} (1 - β_s), the empty product being 1."""
-    half = torch.full((3,), 0.5, dtype=torch.float64)
-    equal(answer(half), 0.5 ** torch.arange(4.0), "three steps that keep half leave 1, ½, ¼, ⅛")
     T = draw.integer(5, 9)
     betas = draw.uniform(0.05, 0.9, T)
-    got = answer(betas)
+    got = answer(betas)  # a general case first: the mistakes differ on it
+    half = answer(torch.full((3,), 0.5, dtype=torch.float64))
+    equal(half, 0.5 ** torch.arange(4.0), "three steps that keep half leave 1, ½, ¼, ⅛")
     shape(got, (T + 1,), "T steps have T + 1 states")
     equal(got[0], 1.0, "before the first step nothing is lost")
     left = 1.0
     expected = [left := left * (1 - beta) for beta in betas.tolist()]
-    equal(got[1:], torch.tensor(expected, dtype=torch.float64), "entry t is the product up to t")
+    expected = torch.tensor(expected, dtype=torch.float64)
+    equal(got[1:], expected, "entry t is the product up to t", dtype=betas.dtype)
     equal(got[1:] / got[:-1], 1 - betas, "neighbours differ by the factor 1 - beta")
     betas = draw.uniform(0.01, 0.02, 900)
     whole = math.exp(math.fsum(math.log1p(-beta) for beta in betas.tolist()))
@@ -139,32 +112,21 @@ def _column(alpha_bar, x0):
     return alpha_bar.view(-1, *[1] * (x0.ndim - 1))
 
 
-def _mixed(signal, noise):
+def _mixed(signal, noise, column=_column):
     """The wrong answer with these two functions of ᾱ_t in front of x0 and ε."""
 
     def wrong(x0, alpha_bar, eps):
-        a = _column(alpha_bar, x0)
+        a = column(alpha_bar, x0)
         return signal(a) * x0 + noise(a) * eps
 
     return wrong
 
 
-def _not_reshaped(x0, alpha_bar, eps):
-    return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
-
-
-def _one_for_all(x0, alpha_bar, eps):
-    return alpha_bar[0].sqrt() * x0 + (1 - alpha_bar[0]).sqrt() * eps
+ROOTS = torch.sqrt, lambda a: (1 - a).sqrt()  # the right ones
 
 
 def _own_noise(x0, alpha_bar, eps):
-    a = _column(alpha_bar, x0)
-    return a.sqrt() * x0 + (1 - a).sqrt() * torch.randn_like(eps)
-
-
-def _two_axes(x0, alpha_bar, eps):
-    a = alpha_bar[:, None]
-    return a.sqrt() * x0 + (1 - a).sqrt() * eps
+    return _mixed(*ROOTS)(x0, alpha_bar, torch.randn_like(eps))
 
 
 @exercise(
@@ -201,6 +163,11 @@ def _two_axes(x0, alpha_bar, eps):
             wrong=_mixed(torch.ones_like, lambda a: (1 - a).sqrt()),
         ),
         Mistake(
+            "the noise is not scaled",
+            "where alpha_bar = 1 nothing may be added: what is the variance of your x_t?",
+            wrong=_mixed(torch.sqrt, torch.ones_like),
+        ),
+        Mistake(
             "the noise is subtracted",
             "the law of x_t is the same, but eps is then not the noise that was added",
             wrong=_mixed(torch.sqrt, lambda a: -(1 - a).sqrt()),
@@ -208,17 +175,22 @@ def _two_axes(x0, alpha_bar, eps):
         Mistake(
             "alpha_bar is not reshaped to one value per sample",
             "(b,) lines up with the LAST axis of x0: give it one axis of length 1 for each other",
-            wrong=_not_reshaped,
+            wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar),
         ),
         Mistake(
             "alpha_bar is reshaped for two axes only",
             "pictures have shape (b, c, h, w): count the axes of x0",
-            wrong=_two_axes,
+            wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[:, None]),
+        ),
+        Mistake(
+            "alpha_bar is reshaped for pictures only",
+            "points have shape (b, 2): count the axes of x0",
+            wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[:, None, None, None]),
         ),
         Mistake(
             "one alpha_bar serves the whole batch",
             "every sample of a batch has its own t",
-            wrong=_one_for_all,
+            wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[0]),
         ),
         Mistake(
             "the noise is drawn anew",
@@ -230,13 +202,17 @@ def _two_axes(x0, alpha_bar, eps):
 def closed_form(answer, draw):
     """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε (DDPM, eq. 4) from x0 (b, ...), alpha_bar (b,), eps (b, ...)."""
     b = draw.integer(3, 6)
-    x0, eps = draw.normal(b, 2), draw.normal(b, 2)
     alpha_bar = draw.uniform(0.1, 0.9, b)
+    x0, eps = draw.normal(b, 2, 3), draw.normal(b, 2, 3)
+    a = alpha_bar[:, None, None]
+    general = answer(x0, alpha_bar, eps), a**0.5 * x0 + (1 - a) ** 0.5 * eps  # mistakes differ here
+    x0, eps = draw.normal(b, 2), draw.normal(b, 2)
     a = alpha_bar[:, None]
     equal(answer(x0, alpha_bar, 0 * eps), a**0.5 * x0, "without noise, x_t is the scaled data")
     equal(answer(0 * x0, alpha_bar, eps), (1 - a) ** 0.5 * eps, "without data, x_t is scaled noise")
-    got = answer(x0, alpha_bar, eps)
-    equal(got, a**0.5 * x0 + (1 - a) ** 0.5 * eps, "x_t is the sum of the two")
+    expected = a**0.5 * x0 + (1 - a) ** 0.5 * eps
+    equal(answer(x0, alpha_bar, eps), expected, "x_t is the sum of the two")
+    equal(*general, "x0 may have any number of axes")
     one = draw.uniform(1, 1, 2)
     equal(answer(x0[:2], one, eps[:2]), x0[:2], "at alpha_bar = 1 nothing is lost")
     x0, eps = draw.normal(b, b), draw.normal(b, b)
@@ -251,55 +227,21 @@ def closed_form(answer, draw):
 # --- linear -------------------------------------------------------------------------------------
 
 
-def _line(T, low, high, refuse=lambda last: last >= 1, line=torch.linspace):
-    if refuse(high):
-        raise ValueError(f"T = {T} is too small")
-    return line(low, high, T, dtype=torch.float64)
+def _linear(low=None, high=None, line=torch.linspace, refuse=lambda last: last >= 1):
+    """A wrong answer: other factors of the two ends, another line, another limit."""
+    scale = lambda T: 1000 / T  # noqa: E731
 
-
-def _scaled(**change):
     def wrong(T, beta_min=1e-4, beta_max=0.02):
-        return _line(T, 1000 / T * beta_min, 1000 / T * beta_max, **change)
+        if refuse(1000 / T * beta_max):
+            raise ValueError(f"T = {T} is too small")
+        ends = (low or scale)(T) * beta_min, (high or scale)(T) * beta_max
+        return line(*ends, T, dtype=torch.float64)
 
     return wrong
 
 
-def _unscaled(T, beta_min=1e-4, beta_max=0.02):
-    if 1000 / T * beta_max >= 1:
-        raise ValueError(f"T = {T} is too small")
-    return _line(T, beta_min, beta_max)
-
-
-def _inverse_scale(T, beta_min=1e-4, beta_max=0.02):
-    return _line(T, T / 1000 * beta_min, T / 1000 * beta_max)
-
-
-def _half_scaled(T, beta_min=1e-4, beta_max=0.02):
-    return _line(T, beta_min, 1000 / T * beta_max)
-
-
-def _roots(low, high, T, dtype):
-    return torch.linspace(low**0.5, high**0.5, T, dtype=dtype) ** 2
-
-
-def _falls_short(low, high, T, dtype):
-    return low + (high - low) * torch.arange(T, dtype=dtype) / T
-
-
-def _starts_late(low, high, T, dtype):
-    return torch.linspace(low, high, T + 1, dtype=dtype)[1:]
-
-
-def _index_zero(low, high, T, dtype):
-    return torch.cat([torch.zeros(1, dtype=dtype), torch.linspace(low, high, T, dtype=dtype)])
-
-
-def _downwards(low, high, T, dtype):
-    return torch.linspace(high, low, T, dtype=dtype)
-
-
-def _product(low, high, T, dtype):
-    return (1 - torch.linspace(low, high, T, dtype=dtype)).cumprod(0)
+def _both(scale, **change):
+    return _linear(scale, scale, **change)
 
 
 def _clamped(T, beta_min=1e-4, beta_max=0.02):
@@ -309,7 +251,16 @@ def _clamped(T, beta_min=1e-4, beta_max=0.02):
 def _fixed_limit(T, beta_min=1e-4, beta_max=0.02):
     if T <= 20:
         raise ValueError(f"T = {T} is too small")
-    return _line(T, 1000 / T * beta_min, 1000 / T * beta_max, refuse=lambda last: False)
+    return _linear(refuse=lambda last: False)(T, beta_min, beta_max)
+
+
+def _refuses_too_much(calls):
+    """Whether a chain was refused whose last beta is below 1."""
+    largest = [1000 / T * (ends[1] if ends else 0.02) for T, *ends in (call.args for call in calls)]
+    return any(
+        isinstance(call.error, ValueError) and beta < 1
+        for call, beta in zip(calls, largest, strict=True)
+    )
 
 
 @exercise(
@@ -322,47 +273,77 @@ def _fixed_limit(T, beta_min=1e-4, beta_max=0.02):
         Mistake(
             "the betas are not rescaled",
             "a shorter chain adds less noise in all, unless each step adds more",
-            wrong=_unscaled,
+            wrong=_both(lambda T: 1),
         ),
         Mistake(
             "the scale is upside down",
             "should fewer steps be larger or smaller ones?",
-            wrong=_inverse_scale,
+            wrong=_both(lambda T: T / 1000),
         ),
         Mistake(
             "only beta_max is rescaled",
             "the SUM of the betas is to stay: both ends of the line count",
-            wrong=_half_scaled,
+            wrong=_linear(low=lambda T: 1),
+        ),
+        Mistake(
+            "only beta_min is rescaled",
+            "the SUM of the betas is to stay: both ends of the line count",
+            wrong=_linear(high=lambda T: 1),
+        ),
+        Mistake(
+            "1000 / T is rounded to a whole number",
+            "// drops the fraction",
+            wrong=_both(lambda T: 1000 // T),
+        ),
+        Mistake(
+            "a chain of more than 1000 steps is not rescaled",
+            "more steps are smaller steps",
+            wrong=_both(lambda T: max(1, 1000 / T)),
         ),
         Mistake(
             "the root of beta lies on a line, and not beta",
             "that is another schedule (the one of Stable Diffusion): is beta itself evenly spaced?",
-            wrong=_scaled(line=_roots),
+            wrong=_linear(
+                line=lambda a, b, T, dtype: torch.linspace(a**0.5, b**0.5, T, dtype=dtype) ** 2
+            ),
         ),
         Mistake(
             "the last beta falls short",
             "T points have T - 1 gaps between them",
-            wrong=_scaled(line=_falls_short),
+            wrong=_linear(
+                line=lambda a, b, T, dtype: a + (b - a) * torch.arange(T, dtype=dtype) / T
+            ),
         ),
         Mistake(
             "the line starts one step late",
             "the first of the T values is the lower end itself",
-            wrong=_scaled(line=_starts_late),
+            wrong=_linear(line=lambda a, b, T, dtype: torch.linspace(a, b, T + 1, dtype=dtype)[1:]),
         ),
         Mistake(
             "there is an entry for t = 0",
             "T steps have T betas; it is alpha_bar that has T + 1 entries",
-            wrong=_scaled(line=_index_zero),
+            wrong=_linear(
+                line=lambda a, b, T, dtype: torch.nn.functional.pad(
+                    torch.linspace(a, b, T, dtype=dtype), (1, 0)
+                )
+            ),
         ),
         Mistake(
             "the betas fall",
             "the first steps meet clean data and are to be gentle",
-            wrong=_scaled(line=_downwards),
+            wrong=_linear(line=lambda a, b, T, dtype: torch.linspace(b, a, T, dtype=dtype)),
         ),
         Mistake(
             "this is alpha_bar",
             "return the betas; your alpha_bar makes the product of them",
-            wrong=_scaled(line=_product),
+            wrong=_linear(
+                line=lambda a, b, T, dtype: (1 - torch.linspace(a, b, T, dtype=dtype)).cumprod(0)
+            ),
+        ),
+        Mistake(
+            "a T too small is not refused",
+            "a beta of 1 or more is no variance of such a step: raise ValueError",
+            wrong=_linear(refuse=lambda last: False),
         ),
         Mistake(
             "a beta too large is clipped instead of refused",
@@ -370,19 +351,19 @@ def _fixed_limit(T, beta_min=1e-4, beta_max=0.02):
             wrong=_clamped,
         ),
         Mistake(
-            "a T too small is not refused",
-            "a beta of 1 or more is no variance of such a step: raise ValueError",
-            wrong=_scaled(refuse=lambda last: False),
-        ),
-        Mistake(
             "beta = 1 is let through",
             "a step with beta = 1 leaves nothing at all of the signal",
-            wrong=_scaled(refuse=lambda last: last > 1),
+            wrong=_linear(refuse=lambda last: last > 1),
         ),
         Mistake(
             "the limit on T is fixed",
             "how small T may be depends on beta_max: look at the last scaled beta",
             wrong=_fixed_limit,
+        ),
+        Mistake(
+            "a chain is refused whose last beta is below 1",
+            "0.5 and even 0.95 are allowed: compare the scaled beta_T with 1",
+            when=_refuses_too_much,
         ),
     ],
 )
@@ -400,10 +381,11 @@ def linear(answer, draw):
         expected=500 * (low + high),
     )
     expected = torch.tensor(expected, dtype=torch.float64)
-    equal(got, expected, "the betas lie on a line", dtype=torch.float64)
+    equal(got, expected, "the betas lie on a line", tol=1e-12, dtype=torch.float64)
     got = answer(1000)
     equal(1e4 * got[0], 1.0, "beta_1 = 0.0001 for T = 1000")
     equal(1e4 * got[-1], 200.0, "beta_T = 0.02 for T = 1000")
+    equal(1e4 * answer(2000)[-1], 100.0, "twice the steps, half the size")
     left = float(torch.log1p(-answer(100)).sum())
     holds(left < math.log(1e-4), "100 rescaled steps leave less than 0.0001", log_alpha_bar=left)
     equal(answer(21)[-1], 1000 / 21 * 0.02, "T = 21 is allowed with the default range")
@@ -487,6 +469,16 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
             wrong=_cosine(angle=lambda u, s: (u + s) * math.pi / 2),
         ),
         Mistake(
+            "the brackets around 1 + s are missing",
+            "/ binds before +",
+            wrong=_cosine(angle=lambda u, s: ((u + s) / 1 + s) * math.pi / 2),
+        ),
+        Mistake(
+            "the offset is 0.008 whatever s is",
+            "s is an argument",
+            wrong=_cosine(angle=lambda u, s: (u + 0.008) / 1.008 * math.pi / 2),
+        ),
+        Mistake(
             "the angle runs to pi instead of pi/2",
             "f falls from 1 to 0 and must not rise again",
             wrong=_cosine(angle=lambda u, s: (u + s) / (1 + s) * math.pi),
@@ -517,6 +509,11 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
             wrong=_cosine(betas=lambda f: f[1:] / f[:-1]),
         ),
         Mistake(
+            "this is 1 - alpha_bar, the loss since the start",
+            "beta_t is what step t alone removes: divide by the entry before",
+            wrong=_cosine(betas=lambda f: 1 - f[1:] / f[0]),
+        ),
+        Mistake(
             "t runs over T values instead of T + 1",
             "T betas are ratios of T + 1 values of f, from t = 0 to t = T",
             wrong=_short_axis,
@@ -543,18 +540,6 @@ def cosine(answer, draw):
 
 
 # --- snr ----------------------------------------------------------------------------------------
-
-
-def _without_zero(alpha_bar):
-    return (alpha_bar / (1 - alpha_bar))[1:]
-
-
-def _finite_start(alpha_bar):
-    return alpha_bar / (1 - alpha_bar).clamp(min=1e-8)
-
-
-def _zero_start(alpha_bar):
-    return (alpha_bar / (1 - alpha_bar)).nan_to_num(posinf=0.0)
 
 
 @exercise(
@@ -598,24 +583,31 @@ def _zero_start(alpha_bar):
         Mistake(
             "index 0 is missing",
             "keep one entry for each entry of alpha_bar: torch divides by 0 without complaint",
-            wrong=_without_zero,
+            wrong=lambda alpha_bar: (alpha_bar / (1 - alpha_bar))[1:],
         ),
         Mistake(
             "clean data has a finite ratio",
             "without noise the ratio is infinite: no small number is needed below the fraction",
-            wrong=_finite_start,
+            wrong=lambda alpha_bar: alpha_bar / (1 - alpha_bar).clamp(min=1e-8),
         ),
         Mistake(
             "clean data has the ratio 0",
             "0 would say that nothing of the signal is left",
-            wrong=_zero_start,
+            wrong=lambda alpha_bar: (alpha_bar / (1 - alpha_bar)).nan_to_num(posinf=0.0),
+        ),
+        Mistake(
+            "Python's own numbers are divided",
+            "Python refuses to divide by 0, a tensor gives infinity: divide whole tensors",
+            when=lambda calls: any(isinstance(call.error, ZeroDivisionError) for call in calls),
         ),
     ],
 )
 def snr(answer, draw):
     """ᾱ_t/(1 - ᾱ_t), the signal's variance over the noise's, (T+1,); infinite where ᾱ = 1."""
-    inside = draw.uniform(0.01, 0.99, draw.integer(4, 8))
-    equal(answer(inside), 1 / (1 / inside - 1), "the ratio of the two variances")
     ends = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0], dtype=torch.float64)
     expected = torch.tensor([math.inf, 4.0, 1.0, 0.25, 0.0], dtype=torch.float64)
-    equal(answer(ends), expected, "infinite for clean data, 1 at alpha_bar = ½, 0 for pure noise")
+    at_ends = answer(ends)  # first: the mistakes differ on it
+    inside = draw.uniform(0.01, 0.99, draw.integer(4, 8))
+    ratio = 1 / (1 / inside - 1)
+    equal(answer(inside), ratio, "the ratio of the two variances", dtype=inside.dtype)
+    equal(at_ends, expected, "infinite for clean data, 1 at alpha_bar = ½, 0 for pure noise")

@@ -60,6 +60,29 @@ def _(betas):
     return torch.cat([torch.ones(1, dtype=betas.dtype), torch.cumprod(betas, 0)])
 
 
+@wrong("alpha_bar", says="the 1 stands at the end")
+def _(betas):
+    left, out = 1.0, [1.0]
+    for beta in betas.tolist():
+        left *= 1 - beta
+        out.insert(-1, left)
+    return torch.tensor(out, dtype=betas.dtype)
+
+
+@wrong("alpha_bar", says="got data type torch.float32", how="single precision")
+def _(betas):
+    return torch.cat([torch.ones(1), (1 - betas.float()).cumprod(0)])
+
+
+@wrong("alpha_bar", says="three steps that keep half", how="the first step twice")
+def _(betas):
+    left, out = 1.0, []
+    for beta in [betas[0], *betas]:
+        left = left * (1 - beta)
+        out.append(left)
+    return torch.stack(out)
+
+
 @right("alpha_bar", how="through logarithms")
 def _(betas):
     zero = torch.zeros(1, dtype=betas.dtype)
@@ -131,6 +154,46 @@ def _(x0, alpha_bar, eps):
 def _(x0, alpha_bar, eps):
     a = _wide(alpha_bar, x0)
     return a**0.5 * x0 + (1 - a**2) ** 0.5 * eps
+
+
+@wrong("closed_form", says="the noise is not scaled")
+def _(x0, alpha_bar, eps):
+    out = eps.clone()
+    for i, a in enumerate(alpha_bar):
+        out[i] += a.sqrt() * x0[i]
+    return out
+
+
+@wrong("closed_form", says="reshaped for pictures only")
+def _(x0, alpha_bar, eps):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return a**0.5 * x0 + (1 - a) ** 0.5 * eps
+
+
+@wrong("closed_form", says="changes its input in place", how="in place")
+def _(x0, alpha_bar, eps):
+    a = _wide(alpha_bar, x0)
+    return x0.mul_(a**0.5).add_((1 - a) ** 0.5 * eps)
+
+
+@wrong("closed_form", says="x0 may have any number of axes", how="points and pictures only")
+def _(x0, alpha_bar, eps):
+    a = alpha_bar[:, None, None, None] if x0.ndim == 4 else alpha_bar[:, None]
+    if x0.ndim == 3:
+        a = alpha_bar[0]
+    return a**0.5 * x0 + (1 - a) ** 0.5 * eps
+
+
+@wrong("closed_form", says="at alpha_bar = 1 nothing is lost", how="kept off 1")
+def _(x0, alpha_bar, eps):
+    a = _wide(alpha_bar, x0).clamp(max=0.9999)
+    return a**0.5 * x0 + (1 - a) ** 0.5 * eps
+
+
+@right("closed_form", how="as an angle")
+def _(x0, alpha_bar, eps):
+    angle = _wide(alpha_bar.sqrt().acos(), x0)
+    return angle.cos() * x0 + angle.sin() * eps
 
 
 @right("closed_form", how="einsum")
@@ -216,6 +279,47 @@ def _(T, beta_min=1e-4, beta_max=0.02):
     return torch.linspace(beta_min, beta_max, T) * 1000 / T
 
 
+@wrong("linear", says="only beta_min is rescaled")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    _refuse(T, beta_max)
+    share = torch.arange(T, dtype=torch.float64) / (T - 1)
+    return beta_min * 1000 / T * (1 - share) + beta_max * share
+
+
+@wrong("linear", says="rounded to a whole number")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    _refuse(T, beta_max)
+    return torch.linspace(beta_min, beta_max, T, dtype=torch.float64) * (1000 // T)
+
+
+@wrong("linear", says="more than 1000 steps is not rescaled")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    _refuse(T, beta_max)
+    betas = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+    return betas * 1000 / T if T < 1000 else betas
+
+
+@wrong("linear", says="refused whose last beta is below 1")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    betas = torch.linspace(beta_min, beta_max, T, dtype=torch.float64) * 1000 / T
+    if (betas > 0.9).any():
+        raise ValueError("T is too small")
+    return betas
+
+
+@wrong("linear", says="a T too small is not refused", how="the error is returned")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    if beta_max * 1000 / T >= 1:
+        return ValueError("T is too small")
+    return torch.linspace(beta_min, beta_max, T, dtype=torch.float64) * 1000 / T
+
+
+@wrong("linear", says="the betas lie on a line", how="single precision, then double")
+def _(T, beta_min=1e-4, beta_max=0.02):
+    _refuse(T, beta_max)
+    return (torch.linspace(beta_min, beta_max, T) * 1000 / T).double()
+
+
 @right("linear", how="from the indices")
 def _(T, beta_min=1e-4, beta_max=0.02):
     _refuse(T, beta_max)
@@ -262,7 +366,7 @@ def _(T, s=0.008, beta_clip=0.999):
     return _tensor(min(1 - b / a, beta_clip) for a, b in pairwise(f))
 
 
-@wrong("cosine", says="up to the last step alpha_bar is f(t)/f(0)", how="the default s always")
+@wrong("cosine", says="the offset is 0.008 whatever s is")
 def _(T, s=0.008, beta_clip=0.999):
     f = _f(T, 0.008)
     return _tensor(min(1 - b / a, beta_clip) for a, b in pairwise(f))
@@ -298,6 +402,31 @@ def _(T, s=0.008, beta_clip=0.999):
     f = _f(T, s)
     betas = [1 - b / a for a, b in pairwise(f)]
     return _tensor([*(min(b, beta_clip) for b in betas[:-1]), betas[-2]])
+
+
+@wrong("cosine", says="this is 1 - alpha_bar")
+def _(T, s=0.008, beta_clip=0.999):
+    first, *rest = _f(T, s)
+    return _tensor(min((first - v) / first, beta_clip) for v in rest)
+
+
+@wrong("cosine", says="the brackets around 1 + s are missing")
+def _(T, s=0.008, beta_clip=0.999):
+    f = [math.cos((t / T + 2 * s) * math.pi / 2) ** 2 for t in range(T + 1)]
+    return _tensor(min(1 - b / a, beta_clip) for a, b in pairwise(f))
+
+
+@wrong("cosine", says="only the last beta is clipped")
+def _(T, s=0.008, beta_clip=0.999):
+    betas = _tensor(1 - b / a for a, b in pairwise(_f(T, s)))
+    betas[-1] = beta_clip
+    return betas
+
+
+@wrong("cosine", says="up to the last step alpha_bar is f(t)/f(0)", how="s in steps")
+def _(T, s=0.008, beta_clip=0.999):
+    f = [math.cos((t + s) / (T + s) * math.pi / 2) ** 2 for t in range(T + 1)]
+    return _tensor(min(1 - b / a, beta_clip) for a, b in pairwise(f))
 
 
 @right("cosine", how="a loop")
@@ -345,6 +474,28 @@ def _(alpha_bar):
 @wrong("snr", says="the ratio of the two variances", how="signal alone")
 def _(alpha_bar):
     return alpha_bar.clone()
+
+
+@wrong("snr", says="Python's own numbers are divided")
+def _(alpha_bar):
+    return torch.tensor([a / (1 - a) for a in alpha_bar.tolist()], dtype=alpha_bar.dtype)
+
+
+@wrong("snr", says="got data type torch.float32", how="single precision")
+def _(alpha_bar):
+    return alpha_bar.float() / (1 - alpha_bar.float())
+
+
+@wrong("snr", says="changes its input in place", how="in place")
+def _(alpha_bar):
+    return alpha_bar.div_(1 - alpha_bar)
+
+
+@wrong("snr", says="the ratio of the two variances", how="infinity at index 0 always")
+def _(alpha_bar):
+    out = torch.full_like(alpha_bar, math.inf)
+    out[1:] = alpha_bar[1:] / (1 - alpha_bar[1:])
+    return out
 
 
 @right("snr", how="the other way round")

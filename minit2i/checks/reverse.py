@@ -1,6 +1,10 @@
-"""Checks of lesson 02: the reverse process and the DDPM loss."""
+"""Checks of lesson 02: the reverse process and the DDPM loss.
+
+A mistake is the right answer with one part changed: `partial(_posterior, swap=True)`.
+"""
 
 import math
+from functools import partial
 
 import torch
 
@@ -32,47 +36,6 @@ def _posterior(x0, x_t, t, beta, alpha_bar, before=None, swap=False, c0=None, ct
     return _like(c0, x0) * x0 + _like(ct, x0) * x_t, var
 
 
-def _off_by_one(*args):
-    return _posterior(*args, before=lambda alpha_bar, t: alpha_bar[t])
-
-
-def _two_back(*args):
-    return _posterior(*args, before=lambda alpha_bar, t: alpha_bar[(t - 2).clamp(min=0)])
-
-
-def _clean_is_one(*args):
-    return _posterior(*args, before=lambda alpha_bar, t: alpha_bar[(t - 1).clamp(min=1)])
-
-
-def _coefficients_swapped(*args):
-    return _posterior(*args, swap=True)
-
-
-def _deviation(*args):
-    mean, variance = _posterior(*args)
-    return mean, variance.sqrt()
-
-
-def _forward_variance(*args):
-    return _posterior(*args, var=lambda b, a_t, a_s: b)
-
-
-def _unrooted_alpha_bar(*args):
-    return _posterior(*args, c0=lambda b, a_t, a_s: a_s * b / (1 - a_t))
-
-
-def _unrooted_alpha(*args):
-    return _posterior(*args, ct=lambda b, a_t, a_s: (1 - b) * (1 - a_s) / (1 - a_t))
-
-
-def _cumulative_alpha(*args):
-    return _posterior(*args, ct=lambda b, a_t, a_s: a_t.sqrt() * (1 - a_s) / (1 - a_t))
-
-
-def _inverted_variance(*args):
-    return _posterior(*args, var=lambda b, a_t, a_s: b * (1 - a_t) / (1 - a_s))
-
-
 def _by_precisions(x0, x_t, t, beta, alpha_bar):
     b, a_s = beta[t], alpha_bar[t - 1]
     variance = 1 / ((1 - b) / b + 1 / (1 - a_s))
@@ -90,52 +53,57 @@ def _by_precisions(x0, x_t, t, beta, alpha_bar):
             "alpha_bar of t stands where alpha_bar of t-1 belongs",
             "at t = 1 the step before is the clean picture: what is alpha_bar there, and which "
             "index of the sequence holds it?",
-            wrong=_off_by_one,
+            wrong=partial(_posterior, before=lambda alpha_bar, t: alpha_bar[t]),
         ),
         Mistake(
             "alpha_bar is read one step too far back",
             "index 0 is clean data here, so which index is 'one step before t'?",
-            wrong=_two_back,
+            wrong=partial(_posterior, before=lambda bars, t: bars[(t - 2).clamp(min=0)]),
         ),
         Mistake(
             "the clean picture's alpha_bar is taken to be alpha_bar[1]",
             "x_0 holds no noise at all: which number must stand at index 0?",
-            wrong=_clean_is_one,
+            wrong=partial(_posterior, before=lambda bars, t: bars[(t - 1).clamp(min=1)]),
         ),
         Mistake(
             "the coefficients of x_0 and x_t are swapped",
             "when beta is tiny, x_{t-1} is nearly x_t: which coefficient is then near 1?",
-            wrong=_coefficients_swapped,
+            wrong=partial(_posterior, swap=True),
         ),
         Mistake(
             "the standard deviation is returned instead of the variance",
             "how does your second value grow when all noise is scaled by two?",
-            wrong=_deviation,
+            wrong=partial(_posterior, var=lambda b, a_t, a_s: (b * (1 - a_s) / (1 - a_t)).sqrt()),
         ),
         Mistake(
             "the variance is beta_t, that of the forward step",
             "to know x_0 as well as x_t can only narrow the guess",
-            wrong=_forward_variance,
+            wrong=partial(_posterior, var=lambda b, a_t, a_s: b),
         ),
         Mistake(
             "the root of alpha_bar is missing in the coefficient of x_0",
             "q(x_{t-1} | x_0) has mean sqrt(alpha_bar_{t-1}) x_0",
-            wrong=_unrooted_alpha_bar,
+            wrong=partial(_posterior, c0=lambda b, a_t, a_s: a_s * b / (1 - a_t)),
         ),
         Mistake(
             "the root of alpha is missing in the coefficient of x_t",
             "one forward step multiplies by sqrt(1 - beta_t)",
-            wrong=_unrooted_alpha,
+            wrong=partial(_posterior, ct=lambda b, a_t, a_s: (1 - b) * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "the product alpha_bar_t stands where the single alpha_t belongs",
             "x_t comes from x_{t-1} by one step, not by t of them",
-            wrong=_cumulative_alpha,
+            wrong=partial(_posterior, ct=lambda b, a_t, a_s: a_t.sqrt() * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "the fraction in the variance is upside down",
             "the posterior is narrower than the forward step: is beta times your fraction?",
-            wrong=_inverted_variance,
+            wrong=partial(_posterior, var=lambda b, a_t, a_s: b * (1 - a_t) / (1 - a_s)),
+        ),
+        Mistake(
+            "alpha_bar of t stands in the coefficient of x_0",
+            "q(x_{t-1} | x_0) is about the step before",
+            wrong=partial(_posterior, c0=lambda b, a_t, a_s: a_t.sqrt() * b / (1 - a_t)),
         ),
         Mistake(
             "the precisions are added where one of them is infinite",
@@ -176,7 +144,7 @@ def posterior(answer, draw):
     x0, x_t = draw.normal(4, 2), draw.normal(4, 2)
     mean, variance = answer(x0, x_t, one, beta, alpha_bar)
     equal(mean, x0, "at t = 1 the posterior sits on x_0")
-    equal(variance, 0 * alpha_bar[:4], "at t = 1 the posterior has no width")
+    equal(variance, 0 * alpha_bar[:4], "at t = 1 the posterior has no width", tol=1e-7)
     mean, _ = answer(x0, _like(alpha_bar[t[2:6]].sqrt(), x0) * x0, t[2:6], beta, alpha_bar)
     equal(
         mean,
@@ -190,7 +158,7 @@ def posterior(answer, draw):
 
 def _loss(
     net, x0, alpha_bar, generator, low=1, high=0, one_t=False, uniform=False, reduce=None,
-    signal=torch.sqrt, noise=torch.sqrt, target=None, where=None, detach=False,
+    signal=torch.sqrt, noise=torch.sqrt, target=None, where=None,
 ):  # fmt: skip
     """The right answer, in which a mistake changes one part."""
     b, T = len(x0), len(alpha_bar) - 1
@@ -202,68 +170,7 @@ def _loss(
     a = _like(alpha_bar[t], x0)
     x_t = signal(a) * x0 + noise(1 - a) * eps
     gap = net(x_t, t if where is None else where(t)) - (eps if target is None else target(x0, x_t))
-    gap = gap.detach() if detach else gap
     return gap.square().mean() if reduce is None else reduce(gap)
-
-
-def _loss_index_zero(*args):
-    return _loss(*args, low=0, high=-1)
-
-
-def _loss_never_last(*args):
-    return _loss(*args, high=-1)
-
-
-def _loss_from_zero(*args):
-    return _loss(*args, low=0)
-
-
-def _loss_one_t(*args):
-    return _loss(*args, one_t=True)
-
-
-def _loss_uniform(*args):
-    return _loss(*args, uniform=True)
-
-
-def _loss_sum(*args):
-    return _loss(*args, reduce=lambda gap: gap.square().flatten(1).sum(1).mean())
-
-
-def _loss_whole_sum(*args):
-    return _loss(*args, reduce=lambda gap: gap.square().sum())
-
-
-def _loss_root(*args):
-    return _loss(*args, reduce=lambda gap: gap.square().mean().sqrt())
-
-
-def _loss_absolute(*args):
-    return _loss(*args, reduce=lambda gap: gap.abs().mean())
-
-
-def _loss_variance(*args):
-    return _loss(*args, noise=lambda v: v)
-
-
-def _loss_signal(*args):
-    return _loss(*args, signal=lambda v: v)
-
-
-def _loss_x0(*args):
-    return _loss(*args, target=lambda x0, x_t: x0)
-
-
-def _loss_x_t(*args):
-    return _loss(*args, target=lambda x0, x_t: x_t)
-
-
-def _loss_shifted(*args):
-    return _loss(*args, where=lambda t: t - 1)
-
-
-def _loss_detached(*args):
-    return _loss(*args, detach=True)
 
 
 class _Witness:
@@ -285,41 +192,71 @@ class _Witness:
         Mistake(
             "t runs over 0 … T-1",
             "torch.randint leaves its upper end out, and t = 0 is clean data",
-            wrong=_loss_index_zero,
+            wrong=partial(_loss, low=0, high=-1),
         ),
-        Mistake("t = T is never drawn", "torch.randint leaves its upper end out", _loss_never_last),
-        Mistake("t = 0 is drawn, where there is no noise to predict", "", wrong=_loss_from_zero),
+        Mistake(
+            "t = T is never drawn",
+            "torch.randint leaves its upper end out",
+            wrong=partial(_loss, high=-1),
+        ),
+        Mistake(
+            "t = 0 is drawn, where there is no noise to predict", "", wrong=partial(_loss, low=0)
+        ),
         Mistake(
             "one t is drawn for the whole batch",
             "how noisy is the average over the batch, if all samples share their t?",
-            wrong=_loss_one_t,
+            wrong=partial(_loss, one_t=True),
         ),
-        Mistake("the noise is uniform, not Gaussian", "rand or randn?", wrong=_loss_uniform),
+        Mistake(
+            "the noise is uniform, not Gaussian",
+            "rand or randn?",
+            wrong=partial(_loss, uniform=True),
+        ),
         Mistake(
             "the squares are summed over a sample's elements, not averaged",
             "the loss of a network that answers 0 should not depend on the number of pixels",
-            wrong=_loss_sum,
+            wrong=partial(_loss, reduce=lambda gap: gap.square().sum() / len(gap)),
         ),
-        Mistake("the squares are summed, not averaged", "", wrong=_loss_whole_sum),
-        Mistake("the root of the mean square is returned", "", wrong=_loss_root),
-        Mistake("the absolute difference is averaged, not the square", "", wrong=_loss_absolute),
+        Mistake(
+            "the squares are summed, not averaged",
+            "",
+            wrong=partial(_loss, reduce=lambda gap: gap.square().sum()),
+        ),
+        Mistake(
+            "the root of the mean square is returned",
+            "",
+            wrong=partial(_loss, reduce=lambda gap: gap.square().mean().sqrt()),
+        ),
+        Mistake(
+            "half the mean square is returned",
+            "the factor 1/2 belonged to the weight, which (15) drops",
+            wrong=partial(_loss, reduce=lambda gap: gap.square().mean() / 2),
+        ),
+        Mistake(
+            "the absolute difference is averaged, not the square",
+            "",
+            wrong=partial(_loss, reduce=lambda gap: gap.abs().mean()),
+        ),
         Mistake(
             "the variance scales the noise, where the standard deviation belongs",
             "what is the variance of c * eps?",
-            wrong=_loss_variance,
+            wrong=partial(_loss, noise=lambda v: v),
         ),
-        Mistake("the root of alpha_bar is missing", "", wrong=_loss_signal),
-        Mistake("the network is compared with x_0", "which name has the target?", wrong=_loss_x0),
-        Mistake("the network is compared with x_t", "which name has the target?", wrong=_loss_x_t),
+        Mistake("the root of alpha_bar is missing", "", wrong=partial(_loss, signal=lambda v: v)),
+        Mistake(
+            "the network is compared with x_0",
+            "which name has the target?",
+            wrong=partial(_loss, target=lambda x0, x_t: x0),
+        ),
+        Mistake(
+            "the network is compared with x_t",
+            "which name has the target?",
+            wrong=partial(_loss, target=lambda x0, x_t: x_t),
+        ),
         Mistake(
             "the network is told another t than the one that made x_t",
             "an oracle that knows the answer can only give it when it is told the right time",
-            wrong=_loss_shifted,
-        ),
-        Mistake(
-            "the loss does not reach the network's parameters",
-            "detach, no_grad and item cut the gradient off",
-            wrong=_loss_detached,
+            wrong=partial(_loss, where=lambda t: t - 1),
         ),
     ],
 )
@@ -357,6 +294,12 @@ def simple_loss(answer, draw):
         share = torch.bincount(t, minlength=T + 1)[1 : T + 1] / n
         worst = (share - 1 / T).abs().max().item()
         holds(worst < 5 / (T * n) ** 0.5, "every t is equally likely", difference=worst)
+        same = (t[1:] == t[:-1]).to(torch.float64).mean().item()
+        holds(
+            abs(same - 1 / T) < 5 / (T * n) ** 0.5,
+            "the t of one sample says nothing about that of the next",
+            equal_neighbours=same,
+        )
         if t.min() < 1:
             continue
         x_t = torch.cat(witness.x)
@@ -390,7 +333,9 @@ def simple_loss(answer, draw):
             )
         said = 0.3 * x_t - 0.7 + 0.1 * _like(t, x_t)
         equal(loss, (said - eps).square().mean(), "it is the mean squared error of the noise")
-    zero = answer(lambda x_t, t: 0 * x_t, draw.normal(4000, 2), alpha_bar, generator())
+    x0 = draw.normal(4000, 2)
+    zero, other = (answer(lambda x_t, t: 0 * x_t, x0, alpha_bar, generator()) for _ in range(2))
+    holds(raw(zero) != raw(other), "another generator gives other noise", loss=float(raw(zero)))
     holds(
         abs(raw(zero) - 1) < 4 * (2 / 8000) ** 0.5,
         "a network that always answers 0 has loss 1",
@@ -400,7 +345,10 @@ def simple_loss(answer, draw):
     equal(known, 0.0, "on a data set of one point the exact network has loss 0")
     weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     loss = answer(lambda x_t, t: weight * x_t, draw.normal(50, 2), alpha_bar, generator())
-    holds(raw(loss).requires_grad, "the loss can be differentiated")
+    holds(
+        getattr(raw(loss), "requires_grad", False),
+        "its gradient reaches the network (no detach, no_grad, item)",
+    )
 
 
 # --- conversions ------------------------------------------------------------------------------
@@ -421,28 +369,30 @@ def _names(predict, output, x_t, signal, noise):
     return x0, eps, a * eps - s * x0
 
 
-def _v_negated(predict, output, x_t, signal, noise):
-    output = -output if predict == "v" else output
-    x0, eps, v = _names(predict, output, x_t, signal, noise)
-    return x0, eps, -v
-
-
-def _v_swapped(predict, output, x_t, signal, noise):
-    if predict == "v":
-        a, s = _like(signal, x_t), _like(noise, x_t)
-        x0, eps = (x_t * s - a * output), (a * x_t + s * output)
-        return x0, eps, output
-    x0, eps, _ = _names(predict, output, x_t, signal, noise)
-    return x0, eps, _like(noise, x_t) * eps - _like(signal, x_t) * x0
-
-
-def _v_is_velocity(predict, output, x_t, signal, noise):
+def _v_turned(predict, output, x_t, signal, noise, to_v, to_x0):
+    """v made by another rule: v = to_v(x0, eps), undone by x0 = to_x0(x_t, v)."""
     a, s = _like(signal, x_t), _like(noise, x_t)
     if predict == "v":
-        x0 = (x_t - s * output) / (a + s)
-        return x0, x0 + output, output
+        predict, output = "x0", to_x0(x_t, output, a, s)
     x0, eps, _ = _names(predict, output, x_t, signal, noise)
-    return x0, eps, eps - x0
+    return x0, eps, to_v(x0, eps, a, s)
+
+
+_v_negated = partial(
+    _v_turned,
+    to_v=lambda x0, eps, a, s: s * x0 - a * eps,
+    to_x0=lambda x_t, v, a, s: a * x_t + s * v,
+)
+_v_swapped = partial(
+    _v_turned,
+    to_v=lambda x0, eps, a, s: s * eps - a * x0,
+    to_x0=lambda x_t, v, a, s: (x_t - v) / (2 * a),
+)
+_v_is_velocity = partial(
+    _v_turned,
+    to_v=lambda x0, eps, a, s: eps - x0,
+    to_x0=lambda x_t, v, a, s: (x_t - s * v) / (a + s),
+)
 
 
 def _not_divided_by_signal(predict, output, x_t, signal, noise):
@@ -462,20 +412,11 @@ def _not_divided_by_noise(predict, output, x_t, signal, noise):
     return x0, eps, v
 
 
-def _squares(predict, output, x_t, signal, noise):
-    return _names(predict, output, x_t, signal**2, noise**2)
-
-
 def _v_to_x0_sign(predict, output, x_t, signal, noise):
     if predict == "v":
         a, s = _like(signal, x_t), _like(noise, x_t)
         return a * x_t + s * output, s * x_t - a * output, output
     return _names(predict, output, x_t, signal, noise)
-
-
-def _order(predict, output, x_t, signal, noise):
-    x0, eps, v = _names(predict, output, x_t, signal, noise)
-    return eps, x0, v
 
 
 def _as_it_came(predict, output, x_t, signal, noise):
@@ -497,7 +438,16 @@ def _as_it_came(predict, output, x_t, signal, noise):
             "a sampler that mistakes x_0 for eps runs away: use the name it is given",
             wrong=lambda _, *rest: _names("eps", *rest),
         ),
-        Mistake("x0 and eps come back in the wrong order", "", wrong=_order),
+        Mistake(
+            "signal and noise are swapped",
+            "x_t = signal x_0 + noise eps",
+            wrong=lambda predict, output, x_t, a, s: _names(predict, output, x_t, s, a),
+        ),
+        Mistake(
+            "x0 and eps come back in the wrong order",
+            "",
+            wrong=lambda *given: (lambda x0, eps, v: (eps, x0, v))(*_names(*given)),
+        ),
         Mistake(
             "v has the opposite sign", "at t = 0, where noise is 0, v is eps", wrong=_v_negated
         ),
@@ -524,7 +474,7 @@ def _as_it_came(predict, output, x_t, signal, noise):
         Mistake(
             "signal and noise are squared",
             "they multiply x_0 and eps as they are; their squares are variances",
-            wrong=_squares,
+            wrong=lambda *given: _names(*given[:3], given[3] ** 2, given[4] ** 2),
         ),
         Mistake(
             "from v, x_0 and eps have the wrong sign in one term",
@@ -576,95 +526,75 @@ def _kl(m1, v1, m2, v2, half=0.5, log=1, ratio=1, square=1, one=1):
     return half * (log * torch.log(v2 / v1) + ratio * v1 / v2 + square * (m1 - m2) ** 2 / v2 - one)
 
 
-def _kl_reversed(m1, v1, m2, v2):
-    return _kl(m2, v2, m1, v1)
-
-
-def _kl_deviations(m1, v1, m2, v2):
-    return _kl(m1, v1**2, m2, v2**2)
-
-
-def _kl_roots(m1, v1, m2, v2):
-    return _kl(m1, v1**0.5, m2, v2**0.5)
-
-
-def _kl_twice(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2, half=1)
-
-
-def _kl_no_one(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2, one=0)
-
-
-def _kl_log_sign(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2, log=-1)
-
-
-def _kl_wrong_scale(m1, v1, m2, v2):
-    return 0.5 * (torch.log(v2 / v1) + v1 / v2 + (m1 - m2) ** 2 / v1 - 1)
-
-
-def _kl_not_squared(m1, v1, m2, v2):
-    return 0.5 * (torch.log(v2 / v1) + v1 / v2 + (m1 - m2) / v2 - 1)
-
-
-def _kl_half_log(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2, log=2)
-
-
-def _kl_bits(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2) / math.log(2)
-
-
-def _kl_summed(m1, v1, m2, v2):
-    return _kl(m1, v1, m2, v2).sum()
-
-
 @exercise(
     disables=["minit2i.families.diffusion2015.kl"],
     mistakes=[
         Mistake(
             "the two Gaussians are exchanged",
             "the divergence averages over the first: which variance divides?",
-            wrong=_kl_reversed,
+            wrong=lambda m1, v1, m2, v2: _kl(m2, v2, m1, v1),
         ),
         Mistake(
             "the arguments are taken for standard deviations",
             "the arguments are variances already",
-            wrong=_kl_deviations,
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1**2, m2, v2**2),
         ),
         Mistake(
             "roots of the variances stand where the variances belong",
             "which power of the width does the exponent of a Gaussian hold?",
-            wrong=_kl_roots,
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1**0.5, m2, v2**0.5),
         ),
-        Mistake("the factor of one half is missing", "", wrong=_kl_twice),
+        Mistake("the factor of one half is missing", "", wrong=partial(_kl, half=1)),
+        Mistake(
+            "the arguments are taken for logarithms of variances",
+            "the arguments are variances already",
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1.exp(), m2, v2.exp()),
+        ),
+        Mistake(
+            "the ratio of the variances is upside down",
+            "the second's variance divides: it is the second that is surprised",
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m2, v2, ratio=0) + v2 / (2 * v1),
+        ),
+        Mistake("the means do not enter", "", wrong=partial(_kl, square=0)),
+        Mistake(
+            "the result has the wrong sign",
+            "a divergence is never negative",
+            partial(_kl, half=-0.5),
+        ),
         Mistake(
             "two equal Gaussians do not get 0",
             "what is left of your formula when both are the same?",
-            wrong=_kl_no_one,
+            wrong=partial(_kl, one=0),
         ),
         Mistake(
             "the logarithm has the wrong sign",
             "compare a narrow Gaussian with a very wide one: the log must grow",
-            wrong=_kl_log_sign,
+            wrong=partial(_kl, log=-1),
         ),
         Mistake(
             "the distance of the means is divided by the first variance",
             "how surprising is the other's mean, measured with the second's width?",
-            wrong=_kl_wrong_scale,
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m1, v2) + (m1 - m2) ** 2 / (2 * v1),
         ),
-        Mistake("the difference of the means is not squared", "", wrong=_kl_not_squared),
+        Mistake(
+            "the difference of the means is not squared",
+            "",
+            wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m1, v2) + (m1 - m2) / (2 * v2),
+        ),
         Mistake(
             "the logarithm of the variances counts twice",
             "log of a ratio of deviations, or half that of variances",
-            wrong=_kl_half_log,
+            wrong=partial(_kl, log=2),
         ),
-        Mistake("the result is in bits", "nats are asked for: the natural logarithm", _kl_bits),
+        Mistake(
+            "the result is in bits",
+            "nats are asked for: the natural logarithm",
+            wrong=partial(_kl, half=0.5 / math.log(2)),
+        ),
         Mistake(
             "the values are summed",
             "one value for each coordinate is asked for",
-            wrong=_kl_summed,
+            wrong=lambda *given: _kl(*given).sum(),
         ),
     ],
 )
@@ -695,51 +625,14 @@ def kl(answer, draw):
 def _finite(x_t, points, signal, noise, logits=None, dim=1):
     a, s = signal[:, None, None], noise[:, None, None]
     gap = x_t[:, None] - a * points
-    value = -gap.square().sum(-1) / (2 * s[..., 0] ** 2) if logits is None else logits(gap, s)
+    value = (
+        -gap.square().sum(-1) / (2 * s[..., 0] ** 2) if logits is None else logits(gap, s[..., 0])
+    )
     return value.softmax(dim) @ points
 
 
-def _finite_unscaled(x_t, points, signal, noise):
-    return _finite(x_t, points, torch.ones_like(signal), noise)
-
-
-def _finite_no_half(x_t, points, signal, noise):
-    return _finite(x_t, points, signal, noise / 2**0.5)
-
-
-def _finite_noise_once(x_t, points, signal, noise):
-    return _finite(x_t, points, signal, noise**0.5)
-
-
-def _finite_no_noise(x_t, points, signal, noise):
-    return _finite(x_t, points, signal, torch.ones_like(noise))
-
-
-def _finite_sign(x_t, points, signal, noise):
-    logits = lambda gap, s: gap.square().sum(-1) / (2 * s[..., 0] ** 2)  # noqa: E731
-    return _finite(x_t, points, signal, noise, logits)
-
-
-def _finite_distance(x_t, points, signal, noise):
-    logits = lambda gap, s: -gap.norm(dim=-1) / (2 * s[..., 0] ** 2)  # noqa: E731
-    return _finite(x_t, points, signal, noise, logits)
-
-
-def _finite_batch(x_t, points, signal, noise):
-    return _finite(x_t, points, signal, noise, dim=0)
-
-
 def _finite_nearest(x_t, points, signal, noise):
-    gap = x_t[:, None] - signal[:, None, None] * points
-    return points[gap.square().sum(-1).argmin(1)]
-
-
-def _finite_scaled_back(x_t, points, signal, noise):
-    return _finite(x_t, points, signal, noise) * signal[:, None]
-
-
-def _finite_mean(x_t, points, signal, noise):
-    return points.mean(0).expand_as(x_t).clone()
+    return points[(x_t[:, None] - signal[:, None, None] * points).square().sum(-1).argmin(1)]
 
 
 def _finite_underflow(x_t, points, signal, noise):
@@ -758,21 +651,47 @@ def _finite_underflow(x_t, points, signal, noise):
         Mistake(
             "x_t is compared with the points themselves",
             "where does the diffused cloud of the point x_i have its middle?",
-            wrong=_finite_unscaled,
+            wrong=lambda x, points, a, s: _finite(x, points, torch.ones_like(a), s),
         ),
-        Mistake("the factor of one half is missing in the exponent", "", wrong=_finite_no_half),
+        Mistake(
+            "the factor of one half is missing in the exponent",
+            "",
+            wrong=lambda x, points, a, s: _finite(x, points, a, s / 2**0.5),
+        ),
         Mistake(
             "the exponent holds the standard deviation instead of the variance",
             "which power of the width does the exponent of a Gaussian hold?",
-            wrong=_finite_noise_once,
+            wrong=lambda x, points, a, s: _finite(x, points, a, s**0.5),
         ),
-        Mistake("the noise level does not enter", "how sure may it be?", wrong=_finite_no_noise),
-        Mistake("far points weigh more than near ones", "check a sign", wrong=_finite_sign),
-        Mistake("the distance is not squared", "", wrong=_finite_distance),
+        Mistake(
+            "x_t is divided by the signal, but the noise is not",
+            "in units of x_0 the cloud around each point has another width",
+            wrong=lambda x, points, a, s: _finite(x / a[:, None], points, torch.ones_like(a), s),
+        ),
+        Mistake(
+            "the weights come from the product of x_t and the point alone",
+            "multiply the square out: one of its terms depends on the point's own length",
+            wrong=lambda x, points, a, s: (x @ points.T * (a / s**2)[:, None]).softmax(1) @ points,
+        ),
+        Mistake(
+            "the noise level does not enter",
+            "how sure may it be?",
+            wrong=lambda x, points, a, s: _finite(x, points, a, torch.ones_like(s)),
+        ),
+        Mistake(
+            "far points weigh more than near ones",
+            "check a sign",
+            wrong=partial(_finite, logits=lambda gap, s: gap.square().sum(-1) / (2 * s**2)),
+        ),
+        Mistake(
+            "the distance is not squared",
+            "",
+            wrong=partial(_finite, logits=lambda gap, s: -gap.norm(dim=-1) / (2 * s**2)),
+        ),
         Mistake(
             "the weights are normalised over the batch",
             "for each x_t, the weights of all data points add up to 1: along which axis?",
-            wrong=_finite_batch,
+            wrong=partial(_finite, dim=0),
         ),
         Mistake(
             "the nearest point is returned instead of the mean",
@@ -782,9 +701,13 @@ def _finite_underflow(x_t, points, signal, noise):
         Mistake(
             "the mean is multiplied by the signal",
             "x_0 is asked for, not the middle of x_t",
-            wrong=_finite_scaled_back,
+            wrong=lambda x, points, a, s: _finite(x, points, a, s) * a[:, None],
         ),
-        Mistake("x_t does not enter: it is the mean of the data", "", wrong=_finite_mean),
+        Mistake(
+            "x_t does not enter: it is the mean of the data",
+            "",
+            wrong=lambda x, points, a, s: points.mean(0).expand_as(x).clone(),
+        ),
         Mistake(
             "the weights underflow",
             "at little noise every exponential is 0 in floating point, and 0/0 remains; which "
@@ -815,7 +738,7 @@ def finite_denoiser(answer, draw):
         equal(got, torch.stack(rows), "it is Bayes' mean over the data points")
     half = torch.stack([points[0], points[1]])
     level = torch.tensor([0.6, 0.8], dtype=torch.float64)
-    middle = level[:, None] * (half.mean(0) + 1e-8 * (half[0] - half[1]))  # and no exact tie
+    middle = level[:, None] * (half.mean(0) + 1e-10 * (half[0] - half[1]))  # and no exact tie
     got = answer(middle, half, level, (1 - level**2).sqrt())
     equal(got, half.mean(0).expand(2, d), "half-way between two points it cannot decide")
     tiny = torch.full((b,), 1e-3, dtype=torch.float64)

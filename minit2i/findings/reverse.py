@@ -5,9 +5,10 @@ and equal steps and batch; within a network the numbers of parameters are equal 
 Two arms more: the network of 2015 with DDPM's loss in 2015's own form of the mean, which tells
 the loss from the form; and DDPM with its own T = 1000 and linear schedule, 25 times as many
 evaluations to draw.
-"""
 
-import time
+A pilot with seeds 0 to 2 came first. After it the arm with 2015's form of the mean was added and
+the learning rate of T = 1000 changed; directions and margins stayed. The recorded seeds are fresh.
+"""
 
 import numpy as np
 import torch
@@ -35,8 +36,9 @@ RATES = {
     "DDPM, T = 1000": 2e-3,
 }
 """Learning rates: the best of a grid in factors of two or three by the distance on seed 100, up to
-0.1 for the network of 2015, 0.004 for the MLP with the bound and 0.008 for DDPM. T = 1000 has the
-one rate tried there; an earlier record at DDPM's 0.008 had 7.8 and 2.4 on seeds 0 and 1."""
+0.1 for the network of 2015, 0.004 for the MLP with the bound and 0.008 for DDPM. The arm with
+2015's mean has the rate of the arm before it. T = 1000 has the one rate tried there: at DDPM's
+0.008 the pilot had distances of 7.8 and 2.4 on seeds 0 and 1."""
 
 
 class Padded(nn.Module):
@@ -98,10 +100,8 @@ def run(arm: str, seed: int, steps: int = STEPS, rate: float | None = None) -> d
     roll = SwissRoll()
     torch.manual_seed(seed)
     model = build(arm)
-    begun = time.perf_counter()
     config = TrainConfig(steps, batch=BATCH, lr=rate or RATES[arm], seed=seed)
     loss = [step.loss for step in train(model, lambda n, rng: {"x": roll.sample(n, rng)}, config)]
-    seconds = time.perf_counter() - begun
     x = draw(model, COUNT, torch.Generator().manual_seed(1000 + seed))
     fresh = roll.sample(COUNT, np.random.default_rng(1000 + seed))
     distance = float(curve_distance(x, roll).mean())
@@ -113,7 +113,6 @@ def run(arm: str, seed: int, steps: int = STEPS, rate: float | None = None) -> d
         "ks": cover.ks,
         "wasserstein": sliced_wasserstein(x, fresh),
         "loss": float(np.mean(loss[-100:])),
-        "train_seconds": seconds,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 
@@ -125,7 +124,7 @@ FINDING = Finding(
     lesson="02",
     question="From 2015 to DDPM: what does the simple loss buy, and what does the network?",
     arms=ARMS,
-    seeds=(0, 1, 2),
+    seeds=(3, 4, 5),
     run=run,
     claims=(
         Claim(

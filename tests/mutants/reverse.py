@@ -85,6 +85,45 @@ def _(x0, x_t, t, beta, alpha_bar):
     return (s**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
 
 
+@wrong("posterior", says="alpha_bar of t stands in the coefficient of x_0")
+def _(x0, x_t, t, beta, alpha_bar):
+    b, a, s = (_wide(v, x0) for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
+    mean = (a**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
+    return mean, (b * (1 - s) / (1 - a)).flatten()
+
+
+@wrong("posterior", says="is that of the product", how="beta of the step before")
+def _(x0, x_t, t, beta, alpha_bar):
+    b, a, s = (_wide(v, x0) for v in (beta[t - 1], alpha_bar[t], alpha_bar[t - 1]))
+    mean = (s**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
+    return mean, (b * (1 - s) / (1 - a)).flatten()
+
+
+@wrong("posterior", says="at t = 1 the posterior has no width", how="a clipped variance")
+def _(x0, x_t, t, beta, alpha_bar):
+    b, a, s = (_wide(v, x0) for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
+    mean = (s**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
+    return mean, (b * (1 - s) / (1 - a)).flatten().clamp(min=1e-6)
+
+
+@wrong("posterior", says="must match the size", how="for points only")
+def _(x0, x_t, t, beta, alpha_bar):
+    b, a, s = (v[:, None] for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
+    mean = (s**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
+    return mean, (b * (1 - s) / (1 - a))[:, 0]
+
+
+@right("posterior", how="by the noise, in a loop")
+def _(x0, x_t, t, beta, alpha_bar):
+    means, variances = [], []
+    for clean, noisy, k in zip(x0, x_t, t.tolist(), strict=True):
+        b, a, s = beta[k], alpha_bar[k], alpha_bar[k - 1]
+        eps = (noisy - a**0.5 * clean) / (1 - a) ** 0.5
+        means.append((noisy - b / (1 - a) ** 0.5 * eps) / (1 - b) ** 0.5)
+        variances.append(b * (1 - s) / (1 - a))
+    return [torch.stack(means), torch.stack(variances)]
+
+
 @right("posterior", how="textbook fractions")
 def _(x0, x_t, t, beta, alpha_bar):
     b, a, s = (_wide(v, x0) for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
@@ -141,7 +180,7 @@ def _(net, x0, alpha_bar, generator):
     return mse_loss(net(x_t, t - 1), eps)
 
 
-@wrong("simple_loss", says="the loss does not reach the network's parameters")
+@wrong("simple_loss", says="its gradient reaches the network")
 def _(net, x0, alpha_bar, generator):
     t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
     with torch.no_grad():
@@ -176,6 +215,60 @@ def _(net, x0, alpha_bar, generator):
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
     a = _wide(alpha_bar[t], x0)
     return mse_loss(net(a**0.5 * x0 + (1 - a) ** 0.5 * eps, t), eps)
+
+
+@wrong("simple_loss", says="half the mean square is returned")
+def _(net, x0, alpha_bar, generator):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    return mse_loss(net(x_t, t), eps) / 2
+
+
+@wrong("simple_loss", says="another generator gives other noise", how="a generator of its own")
+def _(net, x0, alpha_bar, generator):
+    own = torch.Generator().manual_seed(0)
+    t, eps, x_t = _parts(x0, alpha_bar, own, 1, len(alpha_bar))
+    return mse_loss(net(x_t, t), eps)
+
+
+@wrong("simple_loss", says="says nothing about that of the next", how="t by turns")
+def _(net, x0, alpha_bar, generator):
+    t = 1 + torch.arange(len(x0)) % (len(alpha_bar) - 1)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    a = _wide(alpha_bar[t], x0)
+    return mse_loss(net(a**0.5 * x0 + (1 - a) ** 0.5 * eps, t), eps)
+
+
+@wrong("simple_loss", says="x_t is sqrt(alpha_bar) x_0", how="the clean points are shown")
+def _(net, x0, alpha_bar, generator):
+    t, eps, _ = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    return mse_loss(net(x0, t), eps)
+
+
+@wrong("simple_loss", says="with an integer t for each", how="t as a share of T")
+def _(net, x0, alpha_bar, generator):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    return mse_loss(net(x_t, t / (len(alpha_bar) - 1)), eps)
+
+
+@wrong("simple_loss", says="its gradient reaches the network", how="a plain number")
+def _(net, x0, alpha_bar, generator):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    return mse_loss(net(x_t, t), eps).item()
+
+
+@wrong("simple_loss", says="mean squared error of the noise", how="weighted as the bound")
+def _(net, x0, alpha_bar, generator):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    alpha = alpha_bar[t] / alpha_bar[t - 1]
+    w = (1 - alpha) / (2 * alpha * (1 - alpha_bar[t]))
+    return (_wide(w, x0) * (net(x_t, t) - eps) ** 2).mean()
+
+
+@right("simple_loss", how="in chunks")
+def _(net, x0, alpha_bar, generator):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    parts = zip(x_t.split(500), t.split(500), eps.split(500), strict=True)
+    return sum(((net(x, k) - e) ** 2).sum() for x, k, e in parts) / eps.numel()
 
 
 @right("simple_loss", how="noise first")
@@ -255,6 +348,38 @@ def _(predict, output, x_t, signal, noise):
     return x0, eps, v.mean(0, keepdim=True).expand_as(v).clone()
 
 
+@wrong("three_names", says="signal and noise are swapped")
+def _(predict, output, x_t, signal, noise):
+    return _circle(predict, output, x_t, noise, signal)
+
+
+@wrong("three_names", says="from v, eps is found again", how="a sign, from v to eps")
+def _(predict, output, x_t, signal, noise):
+    x0, eps, v = _circle(predict, output, x_t, signal, noise)
+    return x0, 2 * _wide(noise, x_t) * x_t - eps if predict == "v" else eps, v
+
+
+@wrong("three_names", says="it raised KeyError", how="a KeyError")
+def _(predict, output, x_t, signal, noise):
+    return {n: _circle(n, output, x_t, signal, noise) for n in ("x0", "eps", "v")}[predict]
+
+
+@wrong("three_names", says="from eps, x0 is found again", how="clamped")
+def _(predict, output, x_t, signal, noise):
+    x0, eps, v = _circle(predict, output, x_t, signal, noise)
+    return x0.clamp(-1, 1), eps, v
+
+
+@right("three_names", how="through v")
+def _(predict, output, x_t, signal, noise):
+    if predict not in ("x0", "eps", "v"):
+        raise ValueError(predict)
+    a, s, v = _wide(signal, x_t), _wide(noise, x_t), output
+    if predict != "v":
+        v = (output - s * x_t) / a if predict == "eps" else (a * x_t - output) / s
+    return [a * x_t - s * v, s * x_t + a * v, v]
+
+
 @right("three_names", how="on the circle")
 def _(predict, output, x_t, signal, noise):
     return _circle(predict, output, x_t, signal, noise)
@@ -313,6 +438,36 @@ def _(m1, v1, m2, v2):
     return 0.25 * (v1 / v2 + v2 / v1 + (m1 - m2) ** 2 * (1 / v1 + 1 / v2) - 2)
 
 
+@wrong("kl", says="taken for logarithms of variances")
+def _(m1, v1, m2, v2):
+    return 0.5 * (v2 - v1 - 1 + (v1.exp() + (m1 - m2) ** 2) * (-v2).exp())
+
+
+@wrong("kl", says="the ratio of the variances is upside down")
+def _(m1, v1, m2, v2):
+    return 0.5 * (v2.log() - v1.log() + v2 / v1 + (m1 - m2) ** 2 / v2 - 1)
+
+
+@wrong("kl", says="the means do not enter")
+def _(m1, v1, m2, v2):
+    return (v1 / v2 - 1 - torch.log(v1 / v2)) / 2
+
+
+@wrong("kl", says="the result has the wrong sign")
+def _(m1, v1, m2, v2):
+    return 0.5 * (v1.log() - v2.log() - (v1 + (m1 - m2) ** 2) / v2 + 1)
+
+
+@wrong("kl", says="the divergence of the two Gaussians", how="a bracket too few")
+def _(m1, v1, m2, v2):
+    return 0.5 * (torch.log(v2 / v1) + v1 + (m1 - m2) ** 2 / v2 - 1)
+
+
+@wrong("kl", says="expected (3, 2)", how="summed over coordinates")
+def _(m1, v1, m2, v2):
+    return (0.5 * (torch.log(v2 / v1) + (v1 + (m1 - m2) ** 2) / v2 - 1)).sum(-1)
+
+
 @right("kl", how="by deviations")
 def _(m1, v1, m2, v2):
     s1, s2 = v1.sqrt(), v2.sqrt()
@@ -365,6 +520,35 @@ def _(x_t, points, signal, noise):
 def _(x_t, points, signal, noise):
     square = torch.cdist(x_t, signal[0] * points) ** 2
     return (-square / (2 * noise[0] ** 2)).softmax(1) @ points
+
+
+@wrong("finite_denoiser", says="x_t is divided by the signal, but the noise is not")
+def _(x_t, points, signal, noise):
+    return _weights(torch.cdist(x_t / signal[:, None], points) ** 2, noise) @ points
+
+
+@wrong("finite_denoiser", says="from the product of x_t and the point alone")
+def _(x_t, points, signal, noise):
+    return torch.softmax(torch.einsum("bd,nd,b->bn", x_t, points, signal / noise**2), 1) @ points
+
+
+@wrong("finite_denoiser", says="the nearest point, and finite", how="exponents cut at -50")
+def _(x_t, points, signal, noise):
+    square = (x_t[:, None] - signal[:, None, None] * points).square().sum(2)
+    weight = torch.exp((-square / (2 * noise[:, None] ** 2)).clamp(min=-50))
+    return weight @ points / weight.sum(1, keepdim=True)
+
+
+@wrong("finite_denoiser", says="Bayes' mean over the data points", how="a mean over coordinates")
+def _(x_t, points, signal, noise):
+    square = (x_t[:, None] - signal[:, None, None] * points).square().mean(2)
+    return _weights(square, noise) @ points
+
+
+@wrong("finite_denoiser", says="Bayes' mean over the data points", how="the noise, not the point")
+def _(x_t, points, signal, noise):
+    square = (x_t[:, None] - signal[:, None, None] * points).square().sum(2)
+    return (x_t - signal[:, None] * (_weights(square, noise) @ points)) / noise[:, None]
 
 
 @right("finite_denoiser", how="distances in units of the data")

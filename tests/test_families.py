@@ -1,6 +1,7 @@
 """GAN, VAE and flow: their laws in closed form, on small cases where everything is known."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from minit2i.families.gan import (
     train_gan,
 )
 from minit2i.families.vae import VAE, kl_to_prior, log_normal, reparameterise, vae
+from minit2i.findings import families
 from minit2i.train import TrainConfig, train
 
 
@@ -199,15 +201,18 @@ def test_jacobian_of_one_coupling_is_triangular():
     assert (block - block.diagonal().diag() == 0).all()
 
 
-def plane(flow: Flow) -> tuple[torch.Tensor, float]:
-    """log p on a fine grid that holds nearly all of the mass, and the area of a cell."""
-    side = torch.linspace(-20, 20, 800, dtype=torch.float64)
+@cache
+def plane() -> tuple[Flow, torch.Tensor, float]:
+    """A flow, its log p on a fine grid that holds nearly all mass, and the area of a cell."""
+    torch.manual_seed(0)
+    model, side = flow(), torch.linspace(-20, 20, 800, dtype=torch.float64)
     with torch.no_grad():
-        return flow.log_prob(torch.cartesian_prod(side, side)), float(side[1] - side[0]) ** 2
+        log_p = model.log_prob(torch.cartesian_prod(side, side))
+    return model, log_p, float(side[1] - side[0]) ** 2
 
 
 def test_density_of_the_flow_integrates_to_one():
-    log_p, cell = plane(flow())
+    _, log_p, cell = plane()
     assert float(log_p.exp().sum()) * cell == pytest.approx(1, abs=2e-3)
 
 
@@ -230,8 +235,7 @@ def test_stretching_the_data_shifts_the_log_density_by_d_log_c():
 
 def test_flow_samples_follow_its_density():
     """E[-log p] over samples is the entropy, which the grid gives too."""
-    model = flow()
-    log_p, cell = plane(model)
+    model, log_p, cell = plane()
     entropy = -float((log_p.exp() * log_p).sum()) * cell
     with torch.no_grad():
         theirs = -model.log_prob(model.sample(40_000, torch.Generator().manual_seed(0)))
@@ -392,8 +396,6 @@ def test_samples_depend_on_the_generator_alone(make):
 
 
 def test_families_of_the_finding_have_equal_parameters():
-    from minit2i.findings import families
-
     counts = [
         families.parameters(families.build(family, choice))
         for family, (_, choices) in families.CHOICES.items()
@@ -403,8 +405,6 @@ def test_families_of_the_finding_have_equal_parameters():
 
 
 def test_trilemma_axes_are_full_marks_for_the_data_itself():
-    from minit2i.findings import families
-
     for world in families.WORLDS:
         figures = families.run(f"data {world}", 0)
         assert figures["quality"] > 0.98

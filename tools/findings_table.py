@@ -6,7 +6,7 @@ python tools/findings_table.py
 from minit2i import findings
 
 HEAD = (
-    "| Finding | Claim, stated beforehand | Margin | Advantage, mean and 95 % interval | Verdict |\n"
+    "| Finding | Claim | Margin | Advantage, mean and 95 % interval | Verdict |\n"
     "|---|---|---|---|---|"
 )
 

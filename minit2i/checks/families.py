@@ -32,6 +32,11 @@ def _gradient(output, *inputs):
             wrong=lambda mean, log_variance, eps: mean + log_variance * eps,
         ),
         Mistake(
+            "the half stands outside the exponential",
+            "the root of exp(a) is exp(a / 2), not exp(a) / 2",
+            wrong=lambda mean, log_variance, eps: mean + 0.5 * log_variance.exp() * eps,
+        ),
+        Mistake(
             "the root is taken of the logarithm",
             "take the root of the variance, not of its logarithm",
             wrong=lambda mean, log_variance, eps: mean + log_variance.abs().sqrt() * eps,
@@ -95,6 +100,16 @@ def _elbo(x, mean, log_variance, decode, sigma, eps, *, kl=None, fit=None, z=Non
     return turn * (fitted + sign * cost)
 
 
+def _drawn(eps):
+    """log q(z | x) - log p(z) at the draw: unbiased for the KL divergence, and noisy."""
+
+    def estimate(mean, log_variance, each):
+        z = mean + (0.5 * log_variance).exp() * eps
+        return 0.5 * (z**2 - eps**2 - log_variance).sum(1)
+
+    return estimate
+
+
 def _with(**part):
     def wrong(x, mean, log_variance, decode, sigma, eps):
         return _elbo(x, mean, log_variance, decode, sigma, eps, **part)
@@ -145,6 +160,28 @@ def _gauss(square, sigma, d):
             wrong=_with(z=lambda m, lv, e: m),
         ),
         Mistake(
+            "the decoder gets the noise itself",
+            "z is a draw of q(z | x): the last exercise makes it from eps",
+            wrong=_with(z=lambda m, lv, e: e),
+        ),
+        Mistake(
+            "the KL divergence is estimated from the draw",
+            "right on average, but equation (6) gives it exactly, without any draw",
+            wrong=lambda x, mean, log_variance, decode, sigma, eps: _elbo(
+                x, mean, log_variance, decode, sigma, eps, kl=_drawn(eps)
+            ),
+        ),
+        Mistake(
+            "the -1 is missing from the KL divergence",
+            "what must the divergence be where q is the prior?",
+            wrong=_with(kl=lambda m, lv, each: 0.5 * (each + 1).sum(1)),
+        ),
+        Mistake(
+            "the log variance has the wrong sign in the KL divergence",
+            "the divergence is least at variance 1: does yours grow on both sides?",
+            wrong=_with(kl=lambda m, lv, each: 0.5 * (each + 2 * lv).sum(1)),
+        ),
+        Mistake(
             "the KL divergence runs the other way",
             "KL(q, p) averages over q; the variance of q does not stand in a denominator",
             wrong=_with(kl=lambda m, lv, _: 0.5 * ((1 + m**2) / lv.exp() - 1 + lv).sum(1)),
@@ -186,6 +223,15 @@ def _gauss(square, sigma, d):
             "the exponent of a Gaussian holds its variance",
             wrong=_with(
                 fit=lambda square, sigma, d: _gauss(square * sigma, sigma, d),
+            ),
+        ),
+        Mistake(
+            "sigma stands without its square in the constant",
+            "2 pi sigma² stands under the root of the Gaussian's constant",
+            wrong=_with(
+                fit=lambda square, sigma, d: (
+                    -0.5 * square / sigma**2 - 0.5 * d * math.log(2 * math.pi * sigma)
+                ),
             ),
         ),
         Mistake(
@@ -257,6 +303,20 @@ def _coupling(
     return y, flip * total
 
 
+def _unmasked(x, mask, net, inverse, shift):
+    """The layer with the mask missing from the shift or from the scale."""
+    s, t = net(mask * x).chunk(2, dim=1)
+    s, t = ((1 - mask) * s, t) if shift else (s, (1 - mask) * t)
+    return ((x - t) * (-s).exp(), -s.sum(1)) if inverse else (x * s.exp() + t, s.sum(1))
+
+
+def _shift_first(x, mask, net, inverse):
+    """(x + t) e^s, and its inverse."""
+    s, t = net(mask * x).chunk(2, dim=1)
+    s, t = (1 - mask) * s, (1 - mask) * t
+    return (x * (-s).exp() - t, -s.sum(1)) if inverse else ((x + t) * s.exp(), s.sum(1))
+
+
 def _layer(**part):
     def wrong(x, mask, net, inverse=False):
         return _coupling(x, mask, net, inverse, **part)
@@ -317,6 +377,21 @@ def _layer(**part):
             wrong=_layer(free=lambda mask: torch.ones_like(mask)),
         ),
         Mistake(
+            "the kept coordinates are shifted",
+            "in (9) the factor 1 - m stands before the shift too",
+            wrong=lambda x, mask, net, inverse=False: _unmasked(x, mask, net, inverse, shift=True),
+        ),
+        Mistake(
+            "the kept coordinates are scaled",
+            "in (9) the factor 1 - m stands before the scale too",
+            wrong=lambda x, mask, net, inverse=False: _unmasked(x, mask, net, inverse, shift=False),
+        ),
+        Mistake(
+            "the shift comes before the scale",
+            "a good layer, but not (9): there t is added last",
+            wrong=lambda x, mask, net, inverse=False: _shift_first(x, mask, net, inverse),
+        ),
+        Mistake(
             "scale and shift are swapped",
             "the network gives s first, then t",
             wrong=_layer(swap=True),
@@ -348,7 +423,7 @@ def coupling(answer, draw):
     for d in (2, 5):
         b = draw.integer(3, 6)
         inner, outer = draw.normal(d, 7) / d**0.5, draw.normal(7, 2 * d) / 4
-        offset = draw.normal(2 * d) / 2
+        offset = (draw.normal(2 * d) / 2).requires_grad_()
         mask = torch.zeros(d, dtype=torch.float64)
         mask[draw.numpy.permutation(d)[: d // 2]] = 1
 
@@ -371,6 +446,9 @@ def coupling(answer, draw):
         by_autograd = torch.linalg.slogdet(jacobian)[1]
         equal(got[1], log_det, "the log-determinant is that of the Jacobian, one a sample")
         equal(got[1][0], by_autograd, "autograd's Jacobian has the same log-determinant")
+        learns = _gradient(got[0].sum(1) + got[1], offset)[0]
+        expected = torch.autograd.grad((y.sum(1) + log_det).sum(), offset, retain_graph=True)[0]
+        equal(learns, expected, "the network learns through y and the log-determinant")
         back = answer(y, mask, net, inverse=True)
         equal(back[0], x, "the inverse undoes the layer", tol=1e-9)
         equal(back[1], -log_det, "the inverse's log-determinant is the layer's, negated")
@@ -472,6 +550,11 @@ def _game(**part):
     ],
     mistakes=[
         Mistake(
+            "the two losses are returned the other way round",
+            "the discriminator's loss comes first",
+            wrong=lambda logit, generator, real, z: _losses(logit, generator, real, z)[::-1],
+        ),
+        Mistake(
             "the discriminator's loss reaches the generator",
             "the generator must not learn to be recognised: cut the graph between them",
             when=lambda calls: calls[0].args[1].leaks,
@@ -523,6 +606,16 @@ def _game(**part):
             "the discriminator sees no fakes",
             "one who only ever sees real samples can say real to everything",
             wrong=_game(d=lambda r, f: softplus(-r).mean()),
+        ),
+        Mistake(
+            "the discriminator calls fakes real too",
+            "whose label is 1, and whose 0? What does D's second term reward?",
+            wrong=_game(d=lambda r, f: softplus(-r).mean() + softplus(-f).mean()),
+        ),
+        Mistake(
+            "the logits stand in the losses without sigmoid and logarithm",
+            "that is another game (the Wasserstein GAN's); this one is played in logarithms of D",
+            wrong=_game(d=lambda r, f: f.mean() - r.mean(), g=lambda f: -f.mean()),
         ),
         Mistake(
             "the logits are taken for probabilities of the sigmoid's loss without their logarithm",

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..sample import start
 from . import perceptron
 
 
@@ -89,7 +90,7 @@ class Flow(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:
         """n draws: f⁻¹ of Gaussian noise."""
         like = next(self.parameters())
-        return self.inverse(torch.randn(n, self.dim, generator=generator).to(like))
+        return self.inverse(start((n, self.dim), generator).to(like))
 
 
 def real_nvp(

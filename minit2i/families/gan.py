@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..sample import start
 from . import perceptron
 
 
@@ -69,7 +70,7 @@ class GAN(nn.Module):
     def noise(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n latent"]:
         """z ~ N(0, I)."""
         like = next(self.generator.parameters())
-        return torch.randn(n, self.latent, generator=generator).to(like)
+        return start((n, self.latent), generator).to(like)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..sample import start
 from . import perceptron
 
 
@@ -99,11 +100,11 @@ class VAE(nn.Module):
     ) -> Float[Tensor, "n d"]:
         """n draws from the model whose ELBO is reported: decoder(z) + σ ε. Without `noise` the
         decoder's means alone, which are another distribution."""
-        z = torch.randn(n, self.latent, generator=generator).to(self.log_sigma)
+        z = start((n, self.latent), generator).to(self.log_sigma)
         mean = self.decoder(z)
         if not noise:
             return mean
-        return mean + self.log_sigma.exp() * torch.randn(mean.shape, generator=generator).to(mean)
+        return mean + self.log_sigma.exp() * start(mean.shape, generator).to(mean)
 
 
 def vae(

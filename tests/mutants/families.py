@@ -19,6 +19,27 @@ def _(mean, log_variance, eps):
     return torch.addcmul(mean, log_variance, eps)
 
 
+@wrong("reparameterised", says="the half stands outside the exponential")
+def _(mean, log_variance, eps):
+    return torch.exp(log_variance) / 2 * eps + mean
+
+
+@wrong("reparameterised", says="without noise, z is the mean", how="arguments exchanged")
+def _(mean, log_variance, eps):
+    return log_variance + (mean / 2).exp() * eps
+
+
+@wrong("reparameterised", says="the gradient reaches the mean", how="the mean's data alone")
+def _(mean, log_variance, eps):
+    return mean.data + (log_variance / 2).exp() * eps
+
+
+@wrong("reparameterised", says="changes its input in place")
+def _(mean, log_variance, eps):
+    mean += log_variance.exp().sqrt() * eps
+    return mean
+
+
 @wrong("reparameterised", says="the mean is scaled along with the noise")
 def _(mean, log_variance, eps):
     std = log_variance.exp().sqrt()
@@ -127,6 +148,51 @@ def _(x, mean, log_variance, decode, sigma, eps):
     normal = torch.distributions.Normal
     prior = normal(torch.zeros_like(mean), torch.ones_like(mean))
     return fit - torch.distributions.kl_divergence(prior, normal(mean, std)).sum(-1)
+
+
+@wrong("elbo", says="the decoder gets the noise itself")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return torch.distributions.Normal(decode(eps), sigma).log_prob(x).sum(-1) - kl
+
+
+@wrong("elbo", says="the KL divergence is estimated from the draw")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, _, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    z, normal = mean + std * eps, torch.distributions.Normal
+    prior = normal(torch.zeros_like(mean), torch.ones_like(mean))
+    return fit - (normal(mean, std).log_prob(z) - prior.log_prob(z)).sum(-1)
+
+
+@wrong("elbo", says="the -1 is missing from the KL divergence")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - kl - mean.shape[1] / 2
+
+
+@wrong("elbo", says="the log variance has the wrong sign in the KL divergence")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, _, _, std = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - (0.5 * mean**2 + 0.5 * std**2 - 0.5 + std.log()).sum(-1)
+
+
+@wrong("elbo", says="sigma stands without its square in the constant")
+def _(x, mean, log_variance, decode, sigma, eps):
+    _, kl, out, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    each = ((x - out) / sigma) ** 2 + math.log(2 * math.pi * sigma)
+    return -0.5 * each.sum(1) - kl
+
+
+@wrong("elbo", says="minus the KL divergence, in nats", how="the mean not squared")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - kl - 0.5 * (mean - mean**2).sum(1)
+
+
+@wrong("elbo", says="minus the KL divergence, in nats", how="the KL weighed with sigma squared")
+def _(x, mean, log_variance, decode, sigma, eps):
+    fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
+    return fit - sigma**2 * kl
 
 
 @wrong("elbo", says="the KL divergence lacks its half")
@@ -253,6 +319,48 @@ def _(x, mask, net, inverse=False):
     return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
 
 
+@wrong("coupling", says="the kept coordinates are shifted")
+def _(x, mask, net, inverse=False):
+    s, _ = _split(x, mask, net)
+    t = net(mask * x)[:, x.shape[1] :]
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the kept coordinates are scaled")
+def _(x, mask, net, inverse=False):
+    _, t = _split(x, mask, net)
+    s = net(mask * x)[:, : x.shape[1]]
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the shift comes before the scale")
+def _(x, mask, net, inverse=False):
+    s, t = _split(x, mask, net)
+    return (x / s.exp() - t, -s.sum(1)) if inverse else (s.exp() * x + s.exp() * t, s.sum(1))
+
+
+@wrong("coupling", says="the network learns through y", how="s and t detached")
+def _(x, mask, net, inverse=False):
+    s, t = (part.detach() for part in _split(x, mask, net))
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the others are scaled and shifted", how="the first coordinates are kept")
+def _(x, mask, net, inverse=False):
+    first = (torch.arange(len(mask)) < mask.sum()).to(mask)
+    if (first == mask).all():  # by chance the right ones
+        first = 1 - first
+    s, t = _split(x, first, net)
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
+@wrong("coupling", says="the others are scaled and shifted", how="s and t interleaved")
+def _(x, mask, net, inverse=False):
+    out = net(mask * x)
+    s, t = (1 - mask) * out[:, ::2], (1 - mask) * out[:, 1::2]
+    return ((x - t) / s.exp(), -s.sum(1)) if inverse else (s.exp() * x + t, s.sum(1))
+
+
 @wrong("coupling", says="scale and shift are swapped")
 def _(x, mask, net, inverse=False):
     t, s = _split(x, mask, net)
@@ -363,6 +471,27 @@ def _(p, q):
     return p**2 / (p**2 + q**2)
 
 
+@wrong("optimal_discriminator", says="no change of D raises", how="roots of the densities")
+def _(p, q):
+    return p.sqrt() / (p.sqrt() + q.sqrt())
+
+
+@wrong("optimal_discriminator", says="at p = q it cannot tell", how="its logarithm")
+def _(p, q):
+    return (p / (p + q)).log()
+
+
+@wrong("optimal_discriminator", says="only the data lies, D is sure", how="kept away from 1")
+def _(p, q):
+    return (p / (p + q)).clamp(0.01, 0.99)
+
+
+@right("optimal_discriminator", how="number by number")
+def _(p, q):
+    pairs = zip(p.flatten().tolist(), q.flatten().tolist(), strict=True)
+    return torch.tensor([a / (a + b) for a, b in pairs], dtype=p.dtype).reshape(p.shape)
+
+
 @right("optimal_discriminator", how="through the generator's share")
 def _(p, q):
     return 1 - q / (q + p)
@@ -443,6 +572,48 @@ def _(logit, generator, real, z):
 @wrong("gan_losses", says="the discriminator sees no fakes")
 def _(logit, generator, real, z):
     return _bce(logit(real), True), _bce(logit(generator(z)), True)
+
+
+@wrong("gan_losses", says="the two losses are returned the other way round")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    d = _bce(logit(real), True) + _bce(logit(fake.detach()), False)
+    return _bce(logit(fake), True), d
+
+
+@wrong("gan_losses", says="the discriminator calls fakes real too")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), True) + _bce(logit(fake.detach()), True), _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="the logits stand in the losses without sigmoid and logarithm")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return -(logit(real).mean() - logit(fake.detach()).mean()), -(logit(fake).mean())
+
+
+@wrong("gan_losses", says="negative game", how="hinge")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    d = (1 - logit(real)).relu().mean() + (1 + logit(fake.detach())).relu().mean()
+    return d, -logit(fake).mean()
+
+
+@wrong("gan_losses", says="learns from real and fake", how="D's fake logits detached")
+def _(logit, generator, real, z):
+    fake = generator(z)
+    return _bce(logit(real), True) + _bce(logit(fake).detach(), False), _bce(logit(fake), True)
+
+
+@wrong("gan_losses", says="gives no infinity", how="a small number inside the logarithm")
+def _(logit, generator, real, z):
+    def log_d(a):
+        return (a.sigmoid() + 1e-8).log()
+
+    fake = generator(z)
+    d = -log_d(logit(real)).mean() - log_d(-logit(fake.detach())).mean()
+    return d, -log_d(logit(fake)).mean()
 
 
 @wrong("gan_losses", says="gives no infinity", how="log of the sigmoid")

@@ -52,6 +52,31 @@ def _no_normaliser(x, y, means, std, weights):
     return _bayes(x, y, means, std, weights * std ** x.shape[1])
 
 
+def _one_power(x, y, means, std, weights):
+    # 1/s where 1/s^d belongs
+    return _bayes(x, y, means, std, weights * std ** (x.shape[1] - 1))
+
+
+def _exponent(half=0.5, power=2):
+    def wrong(x, y, means, std, weights):
+        square = (means - x[:, None]).square().sum(-1)
+        log_joint = weights.log() - half * square / std**power - x.shape[1] * std.log()
+        return _bayes(x, y, means, std, weights, log_joint.softmax(1))
+
+    return wrong
+
+
+def _over_points(x, y, means, std, weights):
+    square = (means - x[:, None]).square().sum(-1)
+    log_joint = weights.log() - 0.5 * square / std**2 - x.shape[1] * std.log()
+    return _bayes(x, y, means, std, weights, log_joint.softmax(0))
+
+
+def _own_class_only(x, y, means, std, weights):
+    scores, posterior = _parts(x, means, std, weights)
+    return scores[:, y] * (1 - posterior[:, [y]])
+
+
 def _of_probability(x, y, means, std, weights):
     posterior = _parts(x, means, std, weights)[1]
     return posterior[:, [y]] * _bayes(x, y, means, std, weights)
@@ -99,6 +124,31 @@ def _deviation(x, y, means, std, weights):
             "the Gaussians are not normalised",
             "a wide Gaussian is low: which power of its std stands before the exponential?",
             wrong=_no_normaliser,
+        ),
+        Mistake(
+            "the Gaussians are normalised as in one dimension",
+            "an isotropic Gaussian in d dimensions is a product of d: how often does 1/σ occur?",
+            wrong=_one_power,
+        ),
+        Mistake(
+            "the exponent of the Gaussian is not -|x - m|²/(2 σ²)",
+            "your posterior comes from another density: is there a ½, and is σ squared?",
+            wrong=_exponent(half=1.0),
+        ),
+        Mistake(
+            "the exponent of the Gaussian is not -|x - m|²/(2 σ²)",
+            "your posterior comes from another density: is there a ½, and is σ squared?",
+            wrong=_exponent(power=1),
+        ),
+        Mistake(
+            "the posterior is normalised over the points, not over the classes",
+            "for each x the probabilities of its classes sum to 1: along which axis do they lie?",
+            wrong=_over_points,
+        ),
+        Mistake(
+            "only the wanted class is taken out of the marginal score",
+            "every class contributes its own score to the sum, not only y.",
+            wrong=_own_class_only,
         ),
         Mistake(
             "that is the gradient of p(y | x), not of its logarithm",
@@ -167,6 +217,22 @@ def _shift(reading="log", power=1.0, sign=1.0, scaled=True, at_mean=False, share
     return wrong
 
 
+def _shift_of(value, start="mean"):
+    """The guided mean for another log-probability: value(logits, y, scale) -> a sum."""
+
+    def wrong(mean, variance, x_t, y, logits, scale):
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(value(logits(x), y, scale), x)
+        return (mean if start == "mean" else x_t) + _column(variance, mean) * gradient
+
+    return wrong
+
+
+def _wanted(logits, y, dim=1):
+    return logits.log_softmax(dim).gather(1, y[:, None]).sum()
+
+
 @exercise(
     disables=["minit2i.guide.by_gradient"],
     mistakes=[
@@ -209,6 +275,32 @@ def _shift(reading="log", power=1.0, sign=1.0, scaled=True, at_mean=False, share
             "the gradient is taken at the mean, not at x_t",
             "so says the derivation, but this function is to be the algorithm: see the box.",
             wrong=_shift(at_mean=True),
+        ),
+        Mistake(
+            "every sample is pulled to the labels of the whole batch",
+            "log_prob[:, y] is a matrix, every sample with every label: which entries belong?",
+            wrong=_shift_of(lambda out, y, scale: scale * out.log_softmax(1)[:, y].sum()),
+        ),
+        Mistake(
+            "the probabilities are normalised over the batch",
+            "the classes of one sample compete with each other: along which axis do they lie?",
+            wrong=_shift_of(lambda out, y, scale: scale * _wanted(out, y, 0)),
+        ),
+        Mistake(
+            "the wanted class is not picked out",
+            "you add up the log-probabilities of all classes: where does y enter?",
+            wrong=_shift_of(lambda out, y, scale: scale * out.log_softmax(1).sum()),
+        ),
+        Mistake(
+            "the scale multiplies the logits",
+            "that normalises p^s anew at every x, and the normaliser has a gradient too; "
+            "equation 4 multiplies the gradient.",
+            wrong=_shift_of(lambda out, y, scale: _wanted(scale * out, y)),
+        ),
+        Mistake(
+            "x_t is shifted, not the mean",
+            "x_t is where the gradient is taken; what does equation 4 add it to?",
+            wrong=_shift_of(lambda out, y, scale: scale * _wanted(out, y), start="x_t"),
         ),
     ],
 )
@@ -270,6 +362,11 @@ def _combination(rule):
             "the two weights do not sum to 1",
             "two equal predictions must be left as they are, whatever the scale.",
             wrong=_combination(lambda c, u, s: s * c + u),
+        ),
+        Mistake(
+            "guidance is too weak by one unit",
+            "scale 1 must give the conditional model: which scale does in yours?",
+            wrong=_combination(lambda c, u, s: u + (s - 1) * (c - u)),
         ),
         Mistake(
             "the prediction is clipped",
@@ -394,6 +491,18 @@ def _first_part(y, null, drop, training, generator):
     return out
 
 
+def _fixed_count(calls):
+    """Whether every training call dropped as many labels as any other of the same size and rate."""
+    counts = {}
+    for call in calls:
+        y, null, drop, training, _ = call.args
+        if training and 0 < drop < 1:
+            counts.setdefault((len(y), drop), []).append(int((call.output == null).sum()))
+    return (
+        all(len(set(each)) == 1 for each in counts.values()) and max(map(len, counts.values())) > 9
+    )
+
+
 @exercise(
     disables=["minit2i.condition.draw_keep", "minit2i.condition.LabelEncoder.forward"],
     global_random=False,
@@ -428,6 +537,12 @@ def _first_part(y, null, drop, training, generator):
             "which ones are dropped is left to chance.",
             wrong=_first_part,
         ),
+        Mistake(
+            "every batch loses the same number of labels",
+            "each sample throws a coin of its own, a new one in every call: the number dropped "
+            "varies from batch to batch, and in a small batch it is often 0.",
+            when=_fixed_count,
+        ),
     ],
 )
 def drop_labels(answer, draw):
@@ -450,9 +565,13 @@ def drop_labels(answer, draw):
         holds(abs(share - drop) < 8 * noise, f"so it is in the batch's {name} half", share=share)
     both = (out[1:] & out[:-1]).double().mean().item()
     holds(abs(both - drop**2) < 0.03, "neighbours are dropped independently", both=both)
+    both = (out[: n // 2] & out[n // 2 :]).double().mean().item()
+    holds(abs(both - drop**2) < 0.03, "the two halves are dropped independently", both=both)
     small = [answer(y[:3], null, 0.5, True, draw.generator) != y[:3] for _ in range(40)]
     mixed = sum(0 < int(each.sum()) < 3 for each in small)
     holds(mixed > 15, "within one batch some are dropped and some are not", mixed=mixed)
+    counts = {int(each.sum()) for each in small}
+    holds(len(counts) > 2, "how many of a batch are dropped is left to chance", counts=counts)
     equal(answer(y, null, 0.0, True, draw.generator), y, "drop = 0 drops none")
     nulls = torch.full_like(y, null)
     equal(answer(y, null, 1.0, True, draw.generator), nulls, "drop = 1 drops all")

@@ -1,5 +1,6 @@
 """Wrong and right answers to the exercises of lesson 05."""
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -86,6 +87,66 @@ def _(x, y, means, std, weights):
     p = torch.softmax(weights.log() - torch.cdist(x, means) ** 2 / (2 * s**2), 1)
     all_ = (means - x[:, None]) / s**2
     return all_[:, y] - torch.einsum("nk,nkd->nd", p, all_)
+
+
+def _averaged(x, y, means, std, posterior):
+    all_ = torch.stack([_component(x, c, means, std) for c in range(len(means))], 1)
+    return all_[:, y] - torch.einsum("nk,nkd->nd", posterior, all_)
+
+
+@wrong("classifier_score", says="normalised as in one dimension")
+def _(x, y, means, std, weights):
+    gauss = torch.distributions.Normal(0.0, std).log_prob(torch.cdist(x, means))
+    return _averaged(x, y, means, std, torch.softmax(weights.log() + gauss, 1))
+
+
+@wrong("classifier_score", says="the exponent of the Gaussian", how="no half")
+def _(x, y, means, std, weights):
+    log_joint = weights.log() - (torch.cdist(x, means) / std) ** 2 - x.shape[1] * std.log()
+    return _averaged(x, y, means, std, torch.softmax(log_joint, 1))
+
+
+@wrong("classifier_score", says="the exponent of the Gaussian", how="std not squared")
+def _(x, y, means, std, weights):
+    log_joint = weights.log() - torch.cdist(x, means) ** 2 / (2 * std) - x.shape[1] * std.log()
+    return _averaged(x, y, means, std, torch.softmax(log_joint, 1))
+
+
+@wrong("classifier_score", says="normalised over the points")
+def _(x, y, means, std, weights):
+    log_joint = _log_joint(x, means, std, weights)
+    return _averaged(x, y, means, std, (log_joint - log_joint.logsumexp(0)).exp())
+
+
+@wrong("classifier_score", says="only the wanted class is taken out")
+def _(x, y, means, std, weights):
+    p = torch.softmax(_log_joint(x, means, std, weights), 1)[:, y]
+    return _component(x, y, means, std) - p.unsqueeze(1) * _component(x, y, means, std)
+
+
+@wrong("classifier_score", says="gradient of log p(y | x)", how="the likeliest class as certain")
+def _(x, y, means, std, weights):
+    likeliest = _log_joint(x, means, std, weights).argmax(1)
+    p = functional.one_hot(likeliest, len(means)).to(x.dtype)
+    return _averaged(x, y, means, std, p)
+
+
+@wrong("classifier_score", says="got shape", how="log p(y | x) itself")
+def _(x, y, means, std, weights):
+    return torch.log_softmax(_log_joint(x, means, std, weights), 1)[:, y]
+
+
+@right("classifier_score", how="numpy, point by point")
+def _(x, y, means, std, weights):
+    out = np.zeros(x.shape)
+    m, s, w = means.numpy(), std.numpy(), weights.numpy()
+    for i, point in enumerate(x.numpy()):
+        log_p = np.log(w) - ((point - m) ** 2).sum(1) / (2 * s**2) - len(point) * np.log(s)
+        p = np.exp(log_p - log_p.max())
+        p /= p.sum()
+        for c in range(len(m)):
+            out[i] += ((c == y) - p[c]) * (m[c] - point) / s[c] ** 2
+    return torch.from_numpy(out)
 
 
 @right("classifier_score", how="autograd")
@@ -186,6 +247,68 @@ def _(mean, variance, x_t, y, logits, scale):
     return mean + scale * _spread(variance, mean) * g
 
 
+def _own(log_prob, y):
+    return log_prob[torch.arange(len(y)), y].sum()
+
+
+@wrong("guided_mean", says="the labels of the whole batch")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: torch.log_softmax(logits(x), 1).index_select(1, y).sum())
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="normalised over the batch")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: _own(logits(x) - logits(x).logsumexp(0), y))
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the wanted class is not picked out")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, lambda x: logits(x).softmax(1).log().sum())
+    return mean + scale * _spread(variance, mean) * g
+
+
+@wrong("guided_mean", says="the scale multiplies the logits")
+def _(mean, variance, x_t, y, logits, scale):
+    def sharper(x):
+        p = torch.softmax(logits(x), 1) ** scale
+        return _own((p / p.sum(1, keepdim=True)).log(), y)
+
+    return mean + _spread(variance, mean) * _slope(x_t, sharper)
+
+
+@wrong("guided_mean", says="x_t is shifted, not the mean")
+def _(mean, variance, x_t, y, logits, scale):
+    return x_t + scale * _spread(variance, mean) * _slope(x_t, _log_likelihood(logits, y))
+
+
+@wrong("guided_mean", says="each sample is shifted", how="the gradient has length 1")
+def _(mean, variance, x_t, y, logits, scale):
+    g = _slope(x_t, _log_likelihood(logits, y))
+    return mean + scale * _spread(variance / g.flatten(1).norm(dim=1), mean) * g
+
+
+@wrong("guided_mean", says="no graph", how="the graph is kept")
+def _(mean, variance, x_t, y, logits, scale):
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        log_prob = _own(logits(x).log_softmax(1), y)
+        (g,) = torch.autograd.grad(log_prob, x, create_graph=True)
+        return mean + scale * _spread(variance, mean) * g
+
+
+@right("guided_mean", how="central differences")
+def _(mean, variance, x_t, y, logits, scale):
+    g, h = torch.zeros_like(x_t).flatten(1), 1e-5
+    for j in range(g.shape[1]):
+        e = torch.zeros_like(g)
+        e[:, j] = h
+        up, down = (torch.log_softmax(logits(x_t + k * e.view_as(x_t)), 1) for k in (1, -1))
+        g[:, j] = (up - down)[torch.arange(len(y)), y] / (2 * h)
+    return mean + scale * _spread(variance, mean) * g.view_as(mean)
+
+
 @right("guided_mean", how="cross-entropy")
 def _(mean, variance, x_t, y, logits, scale):
     return mean + scale * _spread(variance, mean) * _slope(x_t, _log_likelihood(logits, y))
@@ -240,6 +363,39 @@ def _(conditional, unconditional, scale):
 @wrong("classifier_free", says="the weighted sum", how="the conditional branch alone")
 def _(conditional, unconditional, scale):
     return lambda x, t: conditional(x, t)
+
+
+@wrong("classifier_free", says="too weak by one unit")
+def _(conditional, unconditional, scale):
+    return lambda x, t: (scale - 1) * conditional(x, t) + (2 - scale) * unconditional(x, t)
+
+
+@wrong("classifier_free", says="the weighted sum", how="scaled back to the conditional's spread")
+def _(conditional, unconditional, scale):
+    def denoise(x, t):
+        c = conditional(x, t)
+        out = torch.lerp(unconditional(x, t), c, scale)
+        return out * c.std() / out.std()
+
+    return denoise
+
+
+@wrong("classifier_free", says="the weighted sum", how="the direction is added to x_t")
+def _(conditional, unconditional, scale):
+    return lambda x, t: x + scale * (conditional(x, t) - unconditional(x, t))
+
+
+@right("classifier_free", how="in place on its own tensors")
+def _(conditional, unconditional, scale):
+    def denoise(x, t):
+        out = conditional(x, t)
+        null = unconditional(x, t)
+        out -= null
+        out *= scale
+        out += null
+        return out
+
+    return denoise
 
 
 @right("classifier_free", how="lerp")
@@ -298,6 +454,16 @@ def _(paper, value):
 @wrong("scale_from", says="an unknown paper is refused", how="KeyError")
 def _(paper, value):
     return value + {"ho-salimans": 1, "glide": 0, "imagen": 0}[paper]
+
+
+@wrong("scale_from", says="imagen's formula", how="Imagen's other weight")
+def _(paper, value):
+    return _table(paper, ho_salimans=1 + value, glide=value, imagen=1 - value)
+
+
+@wrong("scale_from", says="returned None", how="None for an unknown paper")
+def _(paper, value):
+    return {"ho-salimans": 1 + value, "glide": value, "imagen": value}.get(paper)
 
 
 @right("scale_from", how="a table")
@@ -369,6 +535,58 @@ def _(y, null, drop, training, generator):
     if not training:
         return y.clone()
     return y.masked_fill(torch.randn(y.shape, generator=generator) < drop, null)
+
+
+@wrong("drop_labels", says="the same number of labels", how="a tenth of a permutation")
+def _(y, null, drop, training, generator):
+    out = y.clone()
+    if training:
+        out[torch.randperm(len(y), generator=generator)[: int(drop * len(y))]] = null
+    return out
+
+
+@wrong("drop_labels", says="the same number of labels", how="the smallest numbers")
+def _(y, null, drop, training, generator):
+    rank = torch.rand(y.shape, generator=generator).argsort().argsort()
+    return y.masked_fill(rank < round(drop * len(y)), null) if training else y.clone()
+
+
+@wrong("drop_labels", says="the same number of labels", how="seeded anew in each call")
+def _(y, null, drop, training, generator):
+    coin = torch.rand(y.shape, generator=generator.manual_seed(0))
+    return y.masked_fill(coin < drop, null) if training else y.clone()
+
+
+@wrong("drop_labels", says="the two halves", how="half as many coins")
+def _(y, null, drop, training, generator):
+    coin = torch.rand((len(y) + 1) // 2, generator=generator).repeat(2)[: len(y)]
+    return y.masked_fill(coin < drop, null) if training else y.clone()
+
+
+@wrong("drop_labels", says="the share `drop`", how="one coin for a class")
+def _(y, null, drop, training, generator):
+    coin = torch.rand(int(y.max()) + 1, generator=generator)
+    return y.masked_fill(coin[y] < drop, null) if training else y.clone()
+
+
+@wrong("drop_labels", says="a row of integers", how="floats")
+def _(y, null, drop, training, generator):
+    keep = (torch.rand(y.shape, generator=generator) >= drop).double()
+    return keep * y + (1 - keep) * null if training else y.clone()
+
+
+@wrong("drop_labels", says="global random state")
+def _(y, null, drop, training, generator):
+    return torch.where(torch.rand(len(y)) < drop, null, y) if training else y.clone()
+
+
+@right("drop_labels", how="label by label")
+def _(y, null, drop, training, generator):
+    out = []
+    for label in y.tolist():
+        gone = training and torch.rand(1, generator=generator).item() < drop
+        out.append(null if gone else label)
+    return torch.tensor(out, dtype=torch.int64)
 
 
 @right("drop_labels", how="Bernoulli")

@@ -25,16 +25,29 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, altered, or not the one wanted."""
 
 
-def write(path: Path | str, data: bytes) -> None:
-    """Replaces a file in one move. Raises ValueError if its folder cannot be written to."""
-    path = Path(path)
+def check_folder(folder: Path | str) -> None:
+    """Makes the folder where there is none. Raises ValueError if it cannot be written to: before
+    long work, not after it."""
+    handle, temporary = _temporary(Path(folder) / "check")
+    os.close(handle)
+    os.unlink(temporary)
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """A new open file beside `path`, and its name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise ValueError(
             f"cannot write to {path.parent}: {error.strerror}; choose a folder you may write to"
         ) from None
+
+
+def write(path: Path | str, data: bytes) -> None:
+    """Replaces a file in one move. Raises ValueError if its folder cannot be written to."""
+    path = Path(path)
+    handle, temporary = _temporary(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -91,16 +104,20 @@ def load(path: Path | str, make: str | None = None) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            # Copies: a tensor that maps the file would keep Windows from replacing it.
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} is truncated or damaged ({error}); {remedy}") from None
-    if "card" not in header or "sha256" not in header:
+    try:
+        card = json.loads(header["card"])
+    except (KeyError, ValueError):
+        card = None
+    if not isinstance(card, dict):
         raise CheckpointError(f"{file} is not a checkpoint of this course: no card in it; {remedy}")
-    card = json.loads(header["card"])
-    if fingerprint(tensors, card) != header["sha256"]:
+    if fingerprint(tensors, card) != header.get("sha256"):
         raise CheckpointError(f"{file} was altered: its hash does not fit its contents; {remedy}")
     readable = _file(path, ".json")
-    if readable.exists() and readable.read_text(encoding="utf-8") != header["card"]:
+    if readable.is_file() and readable.read_text("utf-8", errors="replace") != header["card"]:
         raise CheckpointError(
             f"{readable} is not the card of {file.name}: edited, or left by an interrupted save; "
             f"delete it (the weights carry their own copy), or {remedy}"
@@ -126,6 +143,8 @@ def restore(
                 f"{name} has {key} of shape {tuple(tensor.shape)}, this model "
                 f"{tuple(own[key].shape)}: another configuration"
             )
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{name} holds NaN or infinity in {key}: its training failed")
     module.load_state_dict(dict(tensors))
 
 

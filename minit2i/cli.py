@@ -33,6 +33,8 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """minit2i: the history of text-to-image, in miniature."""
+    for stream in (sys.stdout, sys.stderr):  # a console without × shows a question mark instead
+        stream.reconfigure(errors="replace")
 
 
 def _device(choice: str) -> str:
@@ -42,7 +44,7 @@ def _device(choice: str) -> str:
     if choice == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=choice)
+        torch.zeros(1, device=choice).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device {choice!r} here ({reason}): use auto or cpu") from None
@@ -51,6 +53,12 @@ def _device(choice: str) -> str:
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"
+)
+source_option = click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    help="Folder that `train --out` wrote; default: the course's own checkpoint.",
 )
 
 
@@ -62,6 +70,7 @@ device_option = click.option(
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 1024))
 @click.option("--guidance", type=float, help="1 is the conditional model; default: the system's.")
 @click.option("--steps", type=int, help="Steps of the sampler; default: the system's.")
+@source_option
 @device_option
 def draw(
     prompt: str,
@@ -71,13 +80,14 @@ def draw(
     count: int,
     guidance: float | None,
     steps: int | None,
+    source: Path | None,
     device: str,
 ) -> None:
     """Draw PROMPT with a trained system and save it as a picture."""
     import torch
 
     from . import systems
-    from .checkpoint import write
+    from .checkpoint import SHIPPED, write
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must name a .png file, got {out}")
@@ -85,7 +95,7 @@ def draw(
     settings = {key: value for key, value in settings.items() if value is not None}
     kind = systems.get(system)
     torch.set_num_threads(kind.threads)
-    drawer = kind.load(device=_device(device))
+    drawer = kind.load(source or SHIPPED, _device(device))
     images = drawer.draw([prompt] * count, seed=seed, **settings)
     write(out, png(images.cpu()))
     print(f"{out}: {count} × {prompt!r} by {system}, seed {seed}")
@@ -134,7 +144,7 @@ def train(name: str, out: Path | None, steps: int | None, seed: int, device: str
     recipe = recipes.get(name)
     torch.set_num_threads(recipe.system.threads)
     total = recipe.steps if steps is None else steps
-    with tqdm(total=total, desc=name, mininterval=0.5) as bar:
+    with tqdm(total=total, desc=name, mininterval=0.5, delay=1e-3) as bar:  # no bar for an error
         try:
             for step in recipe.train(out=out, steps=total, seed=seed, device=_device(device)):
                 bar.update(step.index - bar.n)
@@ -151,16 +161,18 @@ def train(name: str, out: Path | None, steps: int | None, seed: int, device: str
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--seed", type=int, help="First seed; default: the seeds of the model card.")
+@source_option
 @device_option
-def evaluate(name: str, as_json: bool, seed: int | None, device: str) -> None:
+def evaluate(name: str, as_json: bool, seed: int | None, source: Path | None, device: str) -> None:
     """Measure the system NAME as its model card does, at every guidance scale."""
     import torch
 
     from . import recipes
+    from .checkpoint import SHIPPED
 
     recipe = recipes.get(name)
     torch.set_num_threads(recipe.system.threads)
-    system = recipe.system.load(device=_device(device))
+    system = recipe.system.load(source or SHIPPED, _device(device))
     figures = recipe.evaluate(system, **({} if seed is None else {"seed": seed}))
     if as_json:
         print(json.dumps(figures, indent=1))
@@ -192,10 +204,16 @@ def finding(name: str, resume: bool, out: Path | None) -> None:
     torch.set_num_threads(1)  # small networks, and the same arithmetic on every machine
     wanted, folder = findings.get(name), out or findings.FOLDER
     total = len(wanted.arms) * len(wanted.seeds)
-    with tqdm(total=total, desc=name) as bar:
-        for run in findings.measure(wanted, resume, folder):
-            bar.set_postfix_str(f"{run['arm']}, seed {run['seed']}", refresh=False)
-            bar.update()
+    with tqdm(total=total, desc=name, delay=1e-3) as bar:
+        try:
+            for run in findings.measure(wanted, resume, folder):
+                bar.set_postfix_str(f"{run['arm']}, seed {run['seed']}", refresh=False)
+                bar.update()
+        except KeyboardInterrupt:
+            bar.close()
+            raise click.ClickException(
+                "stopped; --resume goes on from the last whole run"
+            ) from None
     for claim in findings.load(name, folder)["claims"]:
         print(
             f"{claim['verdict']:>10}: {claim['text']} "

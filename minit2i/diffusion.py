@@ -108,6 +108,8 @@ class Diffusion(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T (DDPM, eq. 14), per element."""
+        if "x" not in batch:
+            raise ValueError(f"the batch needs its data under 'x', it has {', '.join(batch)}")
         x0 = batch["x"]
         t = torch.randint(1, self.schedule.T + 1, (len(x0),), device=x0.device)
         eps = torch.randn_like(x0)

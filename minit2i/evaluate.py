@@ -83,10 +83,11 @@ def sliced_wasserstein(
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(a.shape[1], directions, dtype=torch.float64, generator=generator)
     theta = theta / theta.norm(dim=0)
-    a, b = (a @ theta).sort(0).values, (b @ theta).sort(0).values
-    if len(a) != len(b):
-        level = (torch.arange(max(len(a), len(b)), dtype=torch.float64) + 0.5) / max(len(a), len(b))
-        a, b = (c[(level * len(c)).long()] for c in (a, b))
+    a, b = (theta.T @ a.T).sort(1).values, (theta.T @ b.T).sort(1).values
+    n, m = a.shape[1], b.shape[1]
+    if n != m:
+        level = (torch.arange(max(n, m), dtype=torch.float64) + 0.5) / max(n, m)
+        a, b = a[:, (level * n).long()], b[:, (level * m).long()]
     return float((a - b).square().mean().sqrt())
 
 
@@ -133,7 +134,12 @@ class ModeCoverage:
 def mode_coverage(x: Float[Tensor, "n d"], mixture: Mixture) -> ModeCoverage:
     """Which components a cloud reaches, and how many of its points belong to one (as in the 25
     Gaussians of Srivastava et al. 2017, who took 3 deviations)."""
-    distance, nearest = torch.cdist(_cloud(x), mixture.means).min(1)
+    x = _cloud(x)
+    if x.shape[1] != mixture.means.shape[1]:
+        raise ValueError(
+            f"the cloud has {x.shape[1]} dimensions, the mixture {mixture.means.shape[1]}"
+        )
+    distance, nearest = torch.cdist(x, mixture.means).min(1)
     good = distance <= 4 * mixture.std[nearest]
     counts = torch.bincount(nearest[good], minlength=len(mixture.means))
     due = mixture.weights * len(x)

@@ -58,7 +58,13 @@ def by_gradient(
 
     Their ε̂ - noise · scale · ∇ log p, written for x̂_0. `log_prob` must know noisy inputs. With a
     noise-aware CLIP's similarity for `log_prob` this is GLIDE's CLIP guidance.
+    Raises ValueError where signal[T] = 0: the shift of x̂_0 is infinite there.
     """
+    if schedule.signal[-1] == 0:
+        raise ValueError(
+            "a gradient cannot shift x_0 where signal[T] = 0, as on this schedule: choose one that "
+            "keeps a little signal, such as linear or cosine"
+        )
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -46,7 +46,8 @@ class MLP(nn.Module):
         t: Int[Tensor, "b"],
         condition: Condition | None = None,
     ) -> Float[Tensor, "b ..."]:
-        """Raises ValueError where a sample does not have `dim` elements."""
+        """Raises ValueError where a sample does not have `dim` elements, or the condition's vector
+        not `width`."""
         flat = x_t.flatten(1)
         if flat.shape[1] != self.dim:
             raise ValueError(
@@ -55,6 +56,11 @@ class MLP(nn.Module):
         shared = t.stride(0) == 0  # one time for all, as samplers pass it: embed it once
         emb = self.time(t[:1] if shared else t)
         if condition is not None and condition.vector is not None:
+            if condition.vector.shape[1] != self.width:
+                raise ValueError(
+                    f"the condition's vector has {condition.vector.shape[1]} elements, this "
+                    f"network's width is {self.width}: give the encoder that width"
+                )
             emb = emb + condition.vector
         emb = nn.functional.silu(emb)
         h = self.lift(flat)

@@ -48,13 +48,15 @@ def train_digits(
     """
     out = SHIPPED if out is None else Path(out)
     begun, work = time.perf_counter(), out / "digits.training"
-    resumed = work.exists()
     data = digits.load("train")
     torch.manual_seed(seed)
     system = Digits().to(device)
     config = TrainConfig(steps=steps, batch=256, lr=2e-3, warmup=min(100, steps), seed=seed)
-    yield from train(system.model, data, config, work)
-    seconds = None if resumed else round(time.perf_counter() - begun, 1)
+    first = None
+    for step in train(system.model, data, config, work):
+        first = first or step.index
+        yield step
+    seconds = round(time.perf_counter() - begun, 1) if first == 1 else None  # None: resumed
 
     system.half().float()  # what is saved is what is evaluated
     system.save(

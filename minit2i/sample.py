@@ -21,7 +21,12 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def seeds(seed: int, n: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
-    """One generator for each of n samples, seeded seed, seed + 1, …"""
+    """One generator for each of n samples, seeded seed, seed + 1, …
+
+    Raises ValueError for a seed that is negative or does not fit into 63 bits.
+    """
+    if not 0 <= seed <= 2**63 - n:
+        raise ValueError(f"seed must be a whole number from 0 to 2^63 - {n}, got {seed}")
     return [torch.Generator(device).manual_seed(seed + k) for k in range(n)]
 
 

@@ -5,7 +5,7 @@ A diffusion is one path from data to noise,
     x_t = signal[t] · x_0 + noise[t] · ε,    ε ~ N(0, I),    t = 0 … T,
 
 so a `Schedule` is two sequences and everything else follows from them. Index 0 is clean data
-(`signal[0] = 1`, `noise[0] = 0`), as in the papers' mathematics. DDPM's ᾱ_t is `signal² `.
+(`signal[0] = 1`, `noise[0] = 0`), as in the papers' mathematics. DDPM's ᾱ_t is signal².
 """
 
 from collections.abc import Callable, Sequence

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ class TrainConfig:
     save_every: int = 500
 
     def __post_init__(self):
-        for name, low in (("steps", 1), ("batch", 1), ("warmup", 0), ("save_every", 1)):
+        lowest = {"steps": 1, "batch": 1, "warmup": 0, "save_every": 1, "seed": 0}
+        for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not (self.lr > 0 and self.clip > 0):
@@ -97,6 +99,8 @@ def train(
     finite, and for a checkpoint of another run.
     """
     draw = _batches(data)
+    if out is not None:
+        checkpoint.check_folder(out)
     device = next(model.parameters()).device
     average = copy.deepcopy(model).requires_grad_(False).eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -105,7 +109,8 @@ def train(
     )
     rng = np.random.default_rng(config.seed)
     noise = _Noise(config.seed, device)
-    state = _State(model, average, optimizer, rng, noise, config)
+    run = {**asdict(config), "data": _identity(data), "device": device.type}
+    state = _State(model, average, optimizer, rng, noise, run)
     first = state.load(out) if out is not None else 0
 
     for step in range(first, config.steps):
@@ -117,18 +122,18 @@ def train(
             loss = model(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip).item()
         value = loss.item()
-        if not math.isfinite(value) or not math.isfinite(norm.item()):
+        if not math.isfinite(value) or not math.isfinite(norm):
             raise ValueError(
-                f"step {step + 1}: loss {value}, gradient norm {norm.item()}: training has "
+                f"step {step + 1}: loss {value}, gradient norm {norm}: training has "
                 f"diverged; check the data for NaN, or take a smaller lr than {config.lr:g}"
             )
         optimizer.step()
         update_average(average, model, config.ema_at(step))
         if out is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
             state.save(out, step + 1)
-        yield Step(step + 1, value, config.lr_at(step), norm.item(), average)
+        yield Step(step + 1, value, config.lr_at(step), norm, average)
     model.load_state_dict(average.state_dict())
     model.eval()
 
@@ -146,6 +151,11 @@ def _batches(data: Data) -> Callable[[int, np.random.Generator], Batch]:
     """(n, rng) -> a batch of the data, checked once where it is a table."""
     if callable(data):
         return data
+    if not isinstance(data, Mapping):
+        raise ValueError(
+            f"data is a dict of tensors such as {{'x': points}}, or a function (n, rng) -> dict; "
+            f"got a {type(data).__name__}"
+        )
     if not data or len({len(column) for column in data.values()}) != 1:
         sizes = {name: len(column) for name, column in data.items()}
         raise ValueError(f"the columns of the data must be equally long, got {sizes}")
@@ -161,6 +171,11 @@ def _batches(data: Data) -> Callable[[int, np.random.Generator], Batch]:
         return {name: column[index.to(column.device)] for name, column in data.items()}
 
     return draw
+
+
+def _identity(data: Data) -> str:
+    """What tells one table from another in a saved run."""
+    return "a function" if callable(data) else checkpoint.fingerprint(data)[:16]
 
 
 class _Noise:
@@ -196,7 +211,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     rng: np.random.Generator
     noise: _Noise
-    config: TrainConfig
+    run: dict[str, Any]
 
     @staticmethod
     def _path(out: Path | str) -> Path:
@@ -215,7 +230,7 @@ class _State:
         card = {
             "kind": "training state",
             "step": step,
-            "config": asdict(self.config),
+            "run": self.run,
             "rng": json.dumps(self.rng.bit_generator.state),
         }
         checkpoint.save(self._path(out), self._tensors(), card, readable=False)
@@ -227,8 +242,14 @@ class _State:
             return 0
         remedy = f"choose another folder than {out}, or empty it"
         tensors, card = checkpoint.load(path)
-        if card.get("kind") != "training state" or card["config"] != asdict(self.config):
-            raise ValueError(f"{path} belongs to a run with another configuration; {remedy}")
+        if card.get("kind") != "training state":
+            raise checkpoint.CheckpointError(f"{path} is not the state of a training; {remedy}")
+        there = card["run"]
+        if other := [key for key in self.run if there.get(key) != self.run[key]]:
+            told = ", ".join(
+                f"{key} {there.get(key)} there and {self.run[key]} here" for key in other
+            )
+            raise ValueError(f"{path} belongs to another run ({told}); {remedy}")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}, "noise": {}}
         for name, tensor in tensors.items():
             part, key = name.split(".", 1)

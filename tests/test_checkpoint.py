@@ -7,7 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minit2i.checkpoint import CheckpointError, fingerprint, load, restore, save, write
+from minit2i.checkpoint import (
+    CheckpointError,
+    check_folder,
+    fingerprint,
+    load,
+    restore,
+    save,
+    write,
+)
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "h": torch.ones(4).half()}
 CARD = {"name": "toy", "steps": 10, "note": "ε"}
@@ -27,6 +35,7 @@ def test_what_was_saved_is_loaded(toy):
     )
     assert json.loads(toy.with_suffix(".json").read_text()) == CARD
     assert load(toy.with_suffix(".safetensors"))[1] == CARD  # with or without its ending
+    assert all(file.stat().st_mode & 0o444 == 0o444 for file in toy.parent.iterdir())  # for all
 
 
 def test_names_with_dots_stay_apart(tmp_path):
@@ -80,6 +89,35 @@ def test_foreign(tmp_path):
         load(tmp_path / "other")
 
 
+@pytest.mark.parametrize("card", ["no json", "[1]"])
+def test_a_card_that_is_none_is_foreign(tmp_path, card):
+    save_file({"w": torch.ones(2)}, tmp_path / "other.safetensors", {"card": card, "sha256": "0"})
+    with pytest.raises(CheckpointError, match="not a checkpoint of this course"):
+        load(tmp_path / "other")
+
+
+def test_a_readable_card_that_is_no_text(toy):
+    toy.with_suffix(".json").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match="is not the card of"):
+        load(toy)
+
+
+def test_loaded_tensors_do_not_hang_on_the_file(toy):
+    """Windows does not replace a file that is mapped, and a resumed training saves over its own."""
+    tensors, _ = load(toy)
+    file = toy.with_suffix(".safetensors")
+    with file.open("r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+    assert all(torch.equal(tensors[k], v) for k, v in TENSORS.items())
+
+
+def test_weights_that_are_not_finite_are_refused():
+    module = torch.nn.Linear(1, 1)
+    with pytest.raises(CheckpointError, match="NaN or infinity in bias"):
+        restore(module, {"weight": torch.ones(1, 1), "bias": torch.tensor([float("nan")])})
+    assert module.bias.isfinite().all()
+
+
 def test_another_model_is_refused_and_left_alone():
     module = torch.nn.Linear(2, 3)
     before = fingerprint(module.state_dict())
@@ -114,9 +152,15 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match=r"cannot write to .*choose a folder"):
         write(tmp_path / "file" / "x", b"")
+    with pytest.raises(ValueError, match=r"cannot write to .*choose a folder"):
+        check_folder(tmp_path / "file")
+    check_folder(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
 
 
 def test_fingerprint_sees_names_shapes_types_and_card():
     base = {"a": torch.zeros(2, 3)}
     others = [{"b": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}, {"a": torch.zeros(2, 3).int()}]
+    two = {**others[0], **base}
+    assert fingerprint(two) == fingerprint(dict(reversed(two.items())))  # whatever their order
     assert len({fingerprint(t) for t in [base, *others]} | {fingerprint(base, {"k": 1})}) == 5

@@ -110,6 +110,12 @@ def short():
     checks.limit(former)
 
 
+def test_a_right_answer_given_in_place_is_told_only_that():
+    check = doubling(mistakes=[Mistake("coincides", wrong=lambda x: 2 * x)])
+    message = refused(check, lambda x: x.mul_(2))
+    assert "in place" in message and "coincides" not in message
+
+
 def test_success_is_one_fixed_line(capsys):
     DOUBLE(lambda x: x + x)
     assert capsys.readouterr().out == "double: all 2 properties hold.\n"

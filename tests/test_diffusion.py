@@ -10,7 +10,7 @@ from torch import nn
 from minit2i.condition import Condition, LabelEncoder, draw_keep
 from minit2i.diffusion import PREDICT, Diffusion, target, to_eps, to_x0
 from minit2i.layers import TimeEmbedding, timestep_embedding
-from minit2i.mlp import MLP
+from minit2i.mlp import MLP, Block
 from minit2i.schedule import cosine, flow, jsd, linear
 
 PATHS = {"linear": linear(), "cosine": cosine(100), "jsd": jsd(40), "flow": flow(50)}
@@ -200,6 +200,26 @@ class TestLabels:
         assert not torch.equal(net(x, t), net(x, t, Condition(vector=torch.ones(1, 4))))
         assert torch.equal(net(x, t), net(x, t, Condition()))
 
+    def test_each_sample_hears_its_own_time_however_times_are_stored(self):
+        net = MLP(2, 8, 1)
+        for layer in (net.out[1], net.blocks[0].outer):
+            nn.init.normal_(layer.weight)
+        x, t = torch.randn(3, 2), torch.tensor([5, 600, 900])
+        alone = torch.cat([net(x[k : k + 1], t[k : k + 1]) for k in range(3)])
+        torch.testing.assert_close(net(x, t), alone)
+        assert not torch.allclose(net(x, t)[1:], net(x, t[:1].expand(3))[1:], atol=1e-3)
+        torch.testing.assert_close(net(x, t[:1].expand(3)), net(x, t[:1].repeat(3)))
+
+    def test_a_block_that_is_not_modulated_is_a_plain_residual_layer(self):
+        block, h = Block(4), torch.randn(3, 4)
+        nn.init.normal_(block.outer.weight)
+        for part in (block.modulate.weight, block.modulate.bias):
+            nn.init.zeros_(part)
+        expected = h + block.outer(
+            nn.functional.silu(nn.functional.layer_norm(block.inner(h), (4,)))
+        )
+        torch.testing.assert_close(block(h, torch.randn(3, 4)), expected)
+
     def test_bad_arguments(self):
         with pytest.raises(ValueError, match="probability"):
             LabelEncoder(10, 4, 1.5)
@@ -207,3 +227,8 @@ class TestLabels:
             LabelEncoder(0, 4)
         with pytest.raises(ValueError, match="needs labels under 'y', it has x"):
             LabelEncoder(3, 4)({"x": torch.zeros(1)})
+        for y in (torch.tensor([0, 3]), torch.tensor([-1]), torch.tensor([1.0])):
+            with pytest.raises(ValueError, match="whole numbers from 0 to 2, got torch"):
+                LabelEncoder(3, 4)({"y": y})
+        with pytest.raises(ValueError, match="vector has 5 elements, this network's width is 4"):
+            MLP(2, 4, 1)(torch.zeros(1, 2), torch.tensor([1]), Condition(vector=torch.ones(1, 5)))

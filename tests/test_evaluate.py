@@ -1,6 +1,8 @@
 """Measures have known values on known clouds."""
 
+import inspect
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -74,6 +76,10 @@ class TestRoll:
     def test_points_off_the_curve_cover_nothing(self):
         assert arc_coverage(torch.full((100, 2), 9.0), self.roll) == evaluate.ArcCoverage(0.0, 1.0)
 
+    def test_points_off_the_curve_count_in_the_due_of_each_piece(self):
+        x = self.roll.sample(5000, np.random.default_rng(0))
+        assert arc_coverage(torch.cat([x, torch.full((45_000, 2), 9.0)]), self.roll).share == 0
+
     def test_known_offsets(self):
         u = np.linspace(0.3, 0.9, 50)
         at, ahead = self.roll.place(u), self.roll.place(u + 1e-6)
@@ -96,6 +102,12 @@ class TestModes:
     def test_bridges_are_no_modes(self):
         between = (grid25().means[:-1] + grid25().means[1:]) / 2
         assert mode_coverage(between, grid25()) == evaluate.ModeCoverage(0, 0.0)
+
+    def test_other_dimensions_are_refused(self):
+        with pytest.raises(ValueError, match="3 dimensions, the mixture 2"):
+            mode_coverage(cloud(d=3), grid25())
+        with pytest.raises(ValueError, match=r"\(n, 2\), got shape \(4000, 3\)"):
+            inspect.unwrap(SwissRoll.project)(SwissRoll(), cloud(d=3))  # behind the type check
 
 
 class TestIntervals:
@@ -136,9 +148,29 @@ class TestIntervals:
             over_seeds([1.0])
 
 
-def test_the_judge_of_digits_never_saw_the_training_data():
-    train = digits.load("train")
-    right = (evaluate.digit_judge()(train["x"]) == train["y"]).double()
-    assert bootstrap(right).low > 0.97
-    noise = torch.rand(500, 1, 8, 8) * 2 - 1
-    assert torch.bincount(evaluate.digit_judge()(noise), minlength=10).max() <= 500
+def test_neighbourhoods_reach_to_the_kth_neighbour():
+    real = 10.0 ** torch.arange(6)[:, None]  # each point's nearest is the one before it
+    just_short = real[1:] - 0.95 * (real[1:] - real[:-1])
+    assert evaluate.neighbour_coverage(just_short[:1], real, k=1) == 2 / 6
+    assert evaluate.neighbour_coverage(real[:1] - 1e6, real, k=1) == 0
+    assert evaluate.neighbour_coverage(real, real, k=1) == 1
+
+
+def test_the_judge_has_seen_the_held_out_digits_only():
+    judge, shares = evaluate.digit_judge(), {}
+    for split in ("held_out", "train"):
+        data = digits.load(split)
+        shares[split] = (judge(data["x"]) == data["y"]).double().mean().item()
+    assert shares["held_out"] == 1 > shares["train"] > 0.95
+
+
+def test_every_drawn_digit_has_a_seed_of_its_own():
+    class Recorder:
+        seeds: ClassVar[list[int]] = []
+
+        def draw(self, prompts, seed, guidance):
+            self.seeds += range(seed, seed + len(prompts))
+            return torch.rand(len(prompts), 3, 8, 8)
+
+    evaluate.evaluate_digits(Recorder(), 1.0, per_digit=6, seed=40)
+    assert Recorder.seeds == list(range(40, 100))

@@ -49,6 +49,23 @@ def test_an_interrupted_finding_goes_on_where_it_was(tmp_path):
     assert len(calls) == 6
 
 
+def test_a_damaged_record_says_what_to_do(tmp_path):
+    (tmp_path / "toy.partial.json").write_text('[{"arm": "n')
+    with pytest.raises(ValueError, match=r"is damaged .*: delete it, or measure without --resume"):
+        next(measure(toy(), resume=True, folder=tmp_path))
+    (tmp_path / f"{NAMES[0]}.json").write_text("{")
+    with pytest.raises(ValueError, match=f"is damaged .*python -m minit2i finding {NAMES[0]}"):
+        load(NAMES[0], tmp_path)
+
+
+def test_a_folder_in_the_way_is_noticed_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    calls = []
+    with pytest.raises(ValueError, match="cannot write to"):
+        next(measure(toy(calls), folder=tmp_path / "file"))
+    assert calls == []
+
+
 def test_unknown_and_missing(tmp_path):
     with pytest.raises(ValueError, match="unknown finding 'x': choose one of"):
         get("x")

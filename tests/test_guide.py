@@ -279,3 +279,16 @@ def test_inpainting_ends_in_the_known_part_and_leaves_the_rest():
     assert torch.equal(denoise(noise, t)[:, 1], MIXTURE.denoiser(path)(noise, t)[:, 1])
     free = guide.inpaint(MIXTURE.denoiser(path), known, torch.zeros(6, 2, dtype=torch.float64))
     assert torch.equal(free(noise, t), MIXTURE.denoiser(path)(noise, t))
+
+
+def test_a_gradient_is_refused_where_no_signal_is_left():
+    with pytest.raises(ValueError, match=r"where signal\[T\] = 0"):
+        guide.by_gradient(field(1), lambda x, t: -(x**2).sum(1), schedule.flow(10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_thresholds_work_in_half_precision(dtype):
+    x, t = torch.linspace(-3, 3, 20, dtype=dtype).view(2, 10), torch.tensor([1, 1])
+    for bounded in (guide.clamp(lambda x, t: x), guide.dynamic_threshold(lambda x, t: x, 0.9)):
+        out = bounded(x, t)
+        assert out.dtype == dtype and out.abs().max() == 1

@@ -415,8 +415,13 @@ def test_bad_options_are_refused():
             next(iter(sample.ddim(denoise, x, LINEAR, eta=eta)))
     with pytest.raises(ValueError, match="one for each"):
         sample.start((3, 2), sample.seeds(0, 2))
+    with pytest.raises(ValueError, match="got 4 generators for 3 samples"):
+        sample.start((3, 2), sample.seeds(0, 4))
     with pytest.raises(ValueError, match="no step"):
         sample.last([])
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=r"from 0 to 2\^63"):
+            sample.seeds(seed, 1)
 
 
 def test_samplers_keep_no_graph():

@@ -170,6 +170,7 @@ def test_unknown_names_list_the_known():
         ([1.0], [0.0], "one length"),
         ([0.9, 0.5], [0.1, 0.5], "index 0 is clean"),
         ([1, 0.5, 0.7], [0, 0.5, 0.6], "must fall"),
+        ([1, 0.5, 0.5], [0, 0.5, 0.5], "must fall"),
         ([1, 0.5, 0.4], [0, 0.0, 0.6], "must fall"),
         ([1, float("nan")], [0, 1], "finite"),
     ],

@@ -44,6 +44,7 @@ def test_card_of_the_shipped_checkpoint_is_true(system):
 
 def test_shipped_weights_are_in_half_precision():
     tensors, card = checkpoint.load(SHIPPED / "digits")
+    assert not Digits.load().training
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert card["command"].startswith("python -m minit2i train digits")
 
@@ -161,3 +162,28 @@ def test_a_run_that_fails_after_training_goes_on_from_there(tmp_path, monkeypatc
 def test_a_system_without_a_draw_says_so():
     with pytest.raises(NotImplementedError, match="System does not draw"):
         System().draw(["seven"])
+
+
+def test_the_scale_is_chosen_on_development_seeds_and_reported_on_fresh_ones(monkeypatch):
+    def stub(system, scale, per_digit, seed):
+        development = {1.5: 0.9, 3.0: 0.9}.get(scale, 0.5)
+        accuracy = development if seed == recipes.DEVELOPMENT else scale / 10
+        return {"guidance": scale, "accuracy": accuracy}
+
+    monkeypatch.setattr(recipes, "evaluate_digits", stub)
+    rows = recipes.evaluate_all_digits(Digits())
+    assert [row["guidance"] for row in rows if row["chosen"]] == [1.5]  # the smallest of equals
+    assert [row["accuracy"] for row in rows] == [scale / 10 for scale in recipes.SCALES]
+
+
+def test_what_is_evaluated_is_what_is_saved(tmp_path, monkeypatch):
+    seen = {}
+
+    def remember(system):
+        seen.update({key: tensor.clone() for key, tensor in system.state_dict().items()})
+        return []
+
+    monkeypatch.setattr(recipes, "evaluate_all_digits", remember)
+    list(recipes.train_digits(tmp_path, steps=2))
+    saved, _ = checkpoint.load(tmp_path / "digits")
+    assert all(torch.equal(saved[key].float(), seen[key]) for key in seen)

@@ -1,22 +1,25 @@
 """The training loop: resumes bit for bit, averages as stated, refuses what cannot be trained."""
 
 import copy
+import inspect
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from minit2i import checkpoint
 from minit2i.checkpoint import CheckpointError, fingerprint
 from minit2i.diffusion import Diffusion
 from minit2i.mlp import MLP
 from minit2i.schedule import cosine
-from minit2i.train import TrainConfig, train, update_average
+from minit2i.train import TrainConfig, _batches, train, update_average
 
 CONFIG = TrainConfig(steps=40, batch=16, warmup=5, save_every=7)
 
@@ -109,8 +112,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 def test_another_runs_checkpoint_is_refused(tmp_path):
     finish(toy(), tmp_path)
-    with pytest.raises(ValueError, match="another configuration; choose another folder"):
-        finish(toy(), tmp_path, TrainConfig(steps=50, batch=16))
+    with pytest.raises(ValueError, match=r"\(batch 16 there and 8 here\); choose another folder"):
+        finish(toy(), tmp_path, replace(CONFIG, batch=8))
+    with pytest.raises(ValueError, match=r"another run \(data "):
+        finish(toy(), tmp_path, columns={"x": data()["x"] + 1})
     with pytest.raises(CheckpointError, match="another configuration"):
         list(train(Diffusion(MLP(2, 16, 1), cosine(20), "v"), data(), CONFIG, tmp_path))
     (tmp_path / "training.safetensors").write_bytes(b"broken")
@@ -158,6 +163,7 @@ def test_the_loop_takes_adamws_steps_and_averages_them():
         for a, b in zip(average.parameters(), mine.parameters(), strict=True):
             a.data.mul_(config.ema_at(k)).add_(b.data, alpha=1 - config.ema_at(k))
         step = next(steps)
+        assert not step.ema.training
         assert math.isclose(step.grad_norm, norm.item(), rel_tol=1e-5)
         for a, b in zip(step.ema.parameters(), average.parameters(), strict=True):
             assert torch.allclose(a, b, atol=1e-6)
@@ -177,6 +183,7 @@ def test_data_may_be_drawn_by_a_function():
     ("columns", "says"),
     [
         ({}, "equally long"),
+        ({"points": torch.zeros(3, 2)}, "data under 'x', it has points"),
         ({"x": torch.zeros(3, 2), "y": torch.zeros(2)}, "equally long, got"),
         ({"x": torch.zeros(0, 2)}, "empty"),
         ({"x": torch.tensor([[0.0, float("nan")]])}, "'x' holds NaN"),
@@ -185,6 +192,28 @@ def test_data_may_be_drawn_by_a_function():
 def test_data_that_cannot_be_trained_on(columns, says):
     with pytest.raises(ValueError, match=says):
         next(train(toy(), columns, CONFIG))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [lambda w: w.sum() + torch.tensor(float("nan")), lambda w: (w - w.detach()).sqrt().sum()],
+    ids=["loss alone", "gradient alone"],
+)
+def test_a_loss_or_a_gradient_alone_that_is_not_finite_stops_it(loss):
+    class Odd(torch.nn.Linear):
+        def forward(self, batch):
+            return loss(self.weight)
+
+    model = Odd(2, 2)
+    before = weights(model)
+    with pytest.raises(ValueError, match="training has diverged"):
+        next(train(model, data(), CONFIG))
+    assert weights(model) == before
+
+
+def test_a_bare_tensor_is_no_data():
+    with pytest.raises(ValueError, match=r"a dict of tensors .* got a Tensor"):
+        inspect.unwrap(_batches)(torch.zeros(3, 2))  # behind the type check of the tests
 
 
 def test_divergence_stops_before_it_spoils_the_weights(tmp_path):
@@ -199,7 +228,16 @@ def test_divergence_stops_before_it_spoils_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"clip": -1}, {"save_every": 0}]
+    "bad",
+    [
+        {"steps": 0},
+        {"batch": 0},
+        {"lr": 0.0},
+        {"ema": 1.0},
+        {"clip": -1},
+        {"save_every": 0},
+        {"seed": -1},
+    ],
 )
 def test_bad_configurations(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}"):
@@ -208,5 +246,11 @@ def test_bad_configurations(bad):
 
 def test_an_output_folder_in_the_way(tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(ValueError, match="cannot write"):
-        finish(toy(), tmp_path / "out")
+    with pytest.raises(ValueError, match="cannot write"):  # before the first step, not at a save
+        next(train(toy(), data(), CONFIG, tmp_path / "out"))
+
+
+def test_a_file_of_another_kind_is_no_state(tmp_path):
+    checkpoint.save(tmp_path / "training", {"w": torch.ones(1)}, {"system": "digits"})
+    with pytest.raises(CheckpointError, match="not the state of a training; choose another folder"):
+        finish(toy(), tmp_path)

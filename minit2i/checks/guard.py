@@ -72,6 +72,7 @@ class Run:
     inside: int = 0  # how many calls of the learner's code are under way
     printed: int = 0
     package: str | None = None  # the switched-off version that the answer called
+    in_place: bool = False  # the answer changed its input
     expired: bool = False
 
     def __post_init__(self):
@@ -202,6 +203,7 @@ class Run:
     def refuse_changed_inputs(self, call: Call, args: tuple, kwargs: dict) -> None:
         """Compare the inputs with what they were, unless the answer is to change them."""
         if not self.spec.mutates and not unchanged((call.args, call.kwargs), (args, kwargs)):
+            self.in_place = True
             self.refuse(
                 "your answer changes its input in place; the caller still needs it: "
                 "make a new tensor"

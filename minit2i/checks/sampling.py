@@ -2,7 +2,10 @@
 
 import math
 
-from minit2i.checks.judge import Draw, Mistake, equal, exercise, holds
+from minit2i.checks.judge import Draw, Mistake, equal, exercise, holds, raw
+
+PICTURES = "pictures (b, c, h, w) are treated like points"
+ALMOST = "a step that only almost arrives at clean data is a step like the others"
 
 
 def _levels(draw: Draw) -> tuple[float, float]:
@@ -14,20 +17,20 @@ def _levels(draw: Draw) -> tuple[float, float]:
 # --- one ancestral step -------------------------------------------------------------------------
 
 
-def _ancestral(c0=None, ct=None, sigma=None, last=True):
-    """A family of ancestral steps: each part may be replaced by a wrong one."""
+def _ancestral(beta=None, c0=None, ct=None, sigma=None, last=True):
+    """The ancestral step; parts may be replaced by wrong ones."""
+    beta = beta or (lambda a_t, a_s: 1 - a_t / a_s)
+    c0 = c0 or (lambda a_t, a_s, b: a_s**0.5 * b / (1 - a_t))
+    ct = ct or (lambda a_t, a_s, b: (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t))
+    sigma = sigma or (lambda b, ratio, kind: (b if kind == "beta" else ratio * b) ** 0.5)
 
     def step(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
         a_t, a_s = alpha_bar_t, alpha_bar_s
-        beta = 1 - a_t / a_s
-        first = (c0 or (lambda *_: a_s**0.5 * beta / (1 - a_t)))(a_t, a_s, beta)
-        second = (ct or (lambda *_: (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t)))(a_t, a_s, beta)
-        small = beta * (1 - a_s) / (1 - a_t)
-        deviation = (beta if variance == "beta" else small) ** 0.5
-        if sigma is not None:
-            deviation = sigma(beta, small, variance)
-        mean = first * x0 + second * x_t
-        return mean if last and a_s == 1 else mean + deviation * z
+        b = beta(a_t, a_s)
+        mean = c0(a_t, a_s, b) * x0 + ct(a_t, a_s, b) * x_t
+        if last and a_s == 1:
+            return mean
+        return mean + sigma(b, (1 - a_s) / (1 - a_t), variance) * z
 
     return step
 
@@ -36,23 +39,8 @@ def _coefficients_swapped(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
     return _ancestral()(x0, x_t, alpha_bar_t, alpha_bar_s, variance, z)
 
 
-def _mean_of_forward(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
-    """x̂_0 noised to level s: forgets x_t."""
+def _x_t_forgotten(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
     return alpha_bar_s**0.5 * x0 + (1 - alpha_bar_s) ** 0.5 * z
-
-
-def _beta_of_chain(part):
-    """The step's β taken as 1 - ᾱ_t, as if s were 0."""
-
-    def step(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
-        a_t, a_s, beta = alpha_bar_t, alpha_bar_s, 1 - alpha_bar_t
-        c0 = a_s**0.5 * beta / (1 - a_t)
-        ct = (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t)
-        small = beta * (1 - a_s) / (1 - a_t)
-        mean = c0 * x0 + ct * x_t
-        return mean if a_s == 1 else mean + (beta if variance == "beta" else small) ** 0.5 * z
-
-    return step
 
 
 @exercise(
@@ -67,9 +55,7 @@ def _beta_of_chain(part):
         Mistake(
             "the variance stands where the standard deviation belongs",
             "z has variance 1; what is the variance of c * z?",
-            wrong=_ancestral(
-                sigma=lambda beta, small, variance: beta if variance == "beta" else small
-            ),
+            wrong=_ancestral(sigma=lambda b, ratio, kind: b if kind == "beta" else ratio * b),
         ),
         Mistake(
             "noise is added at the last step",
@@ -80,60 +66,77 @@ def _beta_of_chain(part):
             "the two variances are swapped",
             'which of the two is the smaller? "posterior" is the variance of q(x_s | x_t, x_0)',
             wrong=_ancestral(
-                sigma=lambda beta, small, variance: (small if variance == "beta" else beta) ** 0.5
+                sigma=lambda b, ratio, kind: (ratio * b if kind == "beta" else b) ** 0.5
             ),
         ),
         Mistake(
             "`variance` is ignored: always beta",
             "the second variance is smaller by the factor (1 - alpha_bar_s) / (1 - alpha_bar_t)",
-            wrong=_ancestral(sigma=lambda beta, small, variance: beta**0.5),
+            wrong=_ancestral(sigma=lambda b, ratio, kind: b**0.5),
         ),
         Mistake(
             "`variance` is ignored: always the posterior's",
             'what should change when variance is "beta"?',
-            wrong=_ancestral(sigma=lambda beta, small, variance: small**0.5),
+            wrong=_ancestral(sigma=lambda b, ratio, kind: (ratio * b) ** 0.5),
+        ),
+        Mistake(
+            "the ratio in the posterior's variance is upside down",
+            "knowing x0 as well leaves less uncertainty: which of the two variances is smaller?",
+            wrong=_ancestral(
+                sigma=lambda b, ratio, kind: (b if kind == "beta" else b / ratio) ** 0.5
+            ),
         ),
         Mistake(
             "no noise is added",
             "a step draws from a Gaussian; so far you return its mean",
-            wrong=_ancestral(sigma=lambda beta, small, variance: 0.0),
+            wrong=_ancestral(sigma=lambda b, ratio, kind: 0.0),
         ),
         Mistake(
             "the coefficient of x_t lacks its square root",
             "it is the scale of q(x_t | x_s), a square root of a ratio of alpha_bars",
-            wrong=_ancestral(ct=lambda a_t, a_s, beta: a_t / a_s * (1 - a_s) / (1 - a_t)),
+            wrong=_ancestral(ct=lambda a_t, a_s, b: a_t / a_s * (1 - a_s) / (1 - a_t)),
+        ),
+        Mistake(
+            "the coefficient of x_t takes beta where alpha belongs",
+            "alpha = 1 - beta is the squared scale of the step",
+            wrong=_ancestral(ct=lambda a_t, a_s, b: b**0.5 * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "the coefficient of x0 lacks its square root",
             "data at level s is scaled by a signal, not by its square",
-            wrong=_ancestral(c0=lambda a_t, a_s, beta: a_s * beta / (1 - a_t)),
+            wrong=_ancestral(c0=lambda a_t, a_s, b: a_s * b / (1 - a_t)),
         ),
         Mistake(
             "the coefficient of x0 takes alpha_bar of t in place of s",
             "the step arrives at s: whose signal should x0 carry?",
-            wrong=_ancestral(c0=lambda a_t, a_s, beta: a_t**0.5 * beta / (1 - a_t)),
+            wrong=_ancestral(c0=lambda a_t, a_s, b: a_t**0.5 * b / (1 - a_t)),
         ),
         Mistake(
             "the beta of this step is taken as 1 - alpha_bar_t",
             "that is the variance of the whole chain from 0 to t; this step starts at s",
-            wrong=_beta_of_chain(None),
+            wrong=_ancestral(beta=lambda a_t, a_s: 1 - a_t),
         ),
         Mistake(
             "x_t is forgotten",
             "noising x0 to level s gives the right marginal, but what of the x_t we hold?",
-            wrong=_mean_of_forward,
+            wrong=_x_t_forgotten,
         ),
     ],
 )
 def ancestral_step(answer, draw):
     """x_s = c_0 x̂_0 + c_t x_t + σ z (DDPM, algorithm 2), from floats ᾱ_t < ᾱ_s and noise z."""
+
+    def exact(a_t, a_s, x_t, x0):
+        """Mean, β̃ and β from a product of Gaussians: precisions and weighted means add."""
+        scale2 = a_t / a_s
+        towards_t, towards_0 = scale2 / (1 - scale2), 1 / (1 - a_s)
+        small = 1 / (towards_t + towards_0)
+        mean = small * (towards_t * x_t / scale2**0.5 + towards_0 * a_s**0.5 * x0)
+        return mean, small, 1 - scale2
+
     a_t, a_s = _levels(draw)
     x_t, x0, z = (draw.normal(5, 2) for _ in range(3))
-    beta = 1 - a_t / a_s
-    # The posterior as the product of two Gaussians: precisions and precision-weighted means add.
-    towards_t, towards_0 = (a_t / a_s) / beta, 1 / (1 - a_s)
-    small = 1 / (towards_t + towards_0)
-    mean = small * (towards_t * x_t / (a_t / a_s) ** 0.5 + towards_0 * a_s**0.5 * x0)
+    mean, small, beta = exact(a_t, a_s, x_t, x0)
     claim = "without noise, the step gives the mean of q(x_s | x_t, x_0)"
     equal(answer(x_t, x0, a_t, a_s, "posterior", 0 * z), mean, claim)
     got = answer(x_t, x0, a_t, a_s, "posterior", z)
@@ -143,103 +146,42 @@ def ancestral_step(answer, draw):
     for variance in ("posterior", "beta"):
         got = answer(x_t, x0, a_t, 1.0, variance, z)
         equal(got, x0, "the last step (alpha_bar_s = 1) returns x0, without noise")
+    mean, _, beta = exact(0.999, 0.9999, x_t, x0)
+    equal(answer(x_t, x0, 0.999, 0.9999, "beta", z), mean + beta**0.5 * z, ALMOST)
     x_t, x0, z = (draw.normal(3, 2, 4, 5) for _ in range(3))
-    mean = small * (towards_t * x_t / (a_t / a_s) ** 0.5 + towards_0 * a_s**0.5 * x0)
-    got = answer(x_t, x0, a_t, a_s, "posterior", z)
-    equal(got, mean + small**0.5 * z, "pictures (b, c, h, w) are treated like points")
+    mean, small, _ = exact(a_t, a_s, x_t, x0)
+    equal(answer(x_t, x0, a_t, a_s, "posterior", z), mean + small**0.5 * z, PICTURES)
 
 
 # --- one DDIM step ------------------------------------------------------------------------------
 
 
-def _ddim(x_t, x0, a_t, a_s, sigma, z, direction=None):
-    eps = (x_t - a_t**0.5 * x0) / (1 - a_t) ** 0.5
-    left = 1 - a_s - sigma**2 if direction is None else direction
-    return a_s**0.5 * x0 + left**0.5 * eps + sigma * z
+def _eps(x_t, x0, a_t, a_s):
+    return (x_t - a_t**0.5 * x0) / (1 - a_t) ** 0.5
 
 
 def _sigma(a_t, a_s, eta):
     return eta * ((1 - a_s) / (1 - a_t)) ** 0.5 * (1 - a_t / a_s) ** 0.5
 
 
-def _direction_full(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    return _ddim(x_t, x0, a_t, a_s, _sigma(a_t, a_s, eta), z, 1 - a_s)
+def _ddim(eps=_eps, sigma=_sigma, direction=None, signal=None, fresh=None):
+    """The DDIM step; parts may be replaced by wrong ones."""
+    direction = direction or (lambda a_t, a_s, s: (1 - a_s - s**2) ** 0.5)
+    signal = signal or (lambda a_t, a_s: a_s**0.5)
+    fresh = fresh or (lambda s, eta: s)
+
+    def step(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+        a_t, a_s = alpha_bar_t, alpha_bar_s
+        s = sigma(a_t, a_s, eta)
+        turned = direction(a_t, a_s, s) * eps(x_t, x0, a_t, a_s)
+        return signal(a_t, a_s) * x0 + turned + fresh(s, eta) * z
+
+    return step
 
 
-def _ratio_inverted(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    if a_s == 1:
-        return x0.clone()
-    sigma = eta * ((1 - a_t) / (1 - a_s)) ** 0.5 * (1 - a_t / a_s) ** 0.5
-    return _ddim(x_t, x0, a_t, a_s, sigma, z)
-
-
-def _variance_for_deviation(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    sigma = _sigma(a_t, a_s, eta)
-    return _ddim(x_t, x0, a_t, a_s, sigma, sigma * z)
-
-
-def _direction_variance(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    sigma = _sigma(a_t, a_s, eta)
-    return _ddim(x_t, x0, a_t, a_s, sigma, z, (1 - a_s - sigma**2) ** 2)
-
-
-def _no_noise(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    return _ddim(x_t, x0, alpha_bar_t, alpha_bar_s, _sigma(alpha_bar_t, alpha_bar_s, eta), 0 * z)
-
-
-def _eta_ignored(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    return _ddim(x_t, x0, alpha_bar_t, alpha_bar_s, 0.0, z)
-
-
-def _eta_in_noise_only(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    return _ddim(x_t, x0, a_t, a_s, _sigma(a_t, a_s, 1.0), eta * z)
-
-
-def _eta_root(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    return _ddim(x_t, x0, a_t, a_s, _sigma(a_t, a_s, eta**0.5), z)
-
-
-def _along_x(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_s, sigma = alpha_bar_s, _sigma(alpha_bar_t, alpha_bar_s, eta)
-    return a_s**0.5 * x0 + (1 - a_s - sigma**2) ** 0.5 * x_t + sigma * z
-
-
-def _stays_at_t(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, sigma = alpha_bar_t, _sigma(alpha_bar_t, alpha_bar_s, eta)
-    eps = (x_t - a_t**0.5 * x0) / (1 - a_t) ** 0.5
-    return alpha_bar_s**0.5 * x0 + abs(1 - a_t - sigma**2) ** 0.5 * eps + sigma * z
-
-
-def _eps_unscaled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    sigma = _sigma(a_t, a_s, eta)
-    left = (1 - a_s - sigma**2) ** 0.5
-    return a_s**0.5 * x0 + left * (x_t - a_t**0.5 * x0) + sigma * z
-
-
-def _eps_by_variance(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    sigma = _sigma(a_t, a_s, eta)
-    left = (1 - a_s - sigma**2) ** 0.5
-    return a_s**0.5 * x0 + left * (x_t - a_t**0.5 * x0) / (1 - a_t) + sigma * z
-
-
-def _signal_unrooted(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    return _ddim(x_t, x0, a_t, a_s, _sigma(a_t, a_s, eta), z) + (a_s - a_s**0.5) * x0
-
-
-def _eta_times_beta(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
-    a_t, a_s = alpha_bar_t, alpha_bar_s
-    if a_s == 1:
-        return x0.clone()
-    return _ddim(x_t, x0, a_t, a_s, eta * (1 - a_t / a_s) ** 0.5, z)
+def _upside_down(a_t, a_s, eta):
+    """σ with its first ratio inverted, where that can be computed."""
+    return eta * ((1 - a_t) / (1 - a_s) * (1 - a_t / a_s)) ** 0.5 if a_s < 1 else 0.0
 
 
 @exercise(
@@ -248,84 +190,116 @@ def _eta_times_beta(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
         Mistake(
             "the direction term keeps its full length although noise is added",
             "fresh noise and direction together must have variance 1 - alpha_bar_s",
-            wrong=_direction_full,
+            wrong=_ddim(direction=lambda a_t, a_s, s: (1 - a_s) ** 0.5),
         ),
         Mistake(
             "the ratio in sigma is upside down",
             "sigma must vanish at the last step, where alpha_bar_s = 1",
-            wrong=_ratio_inverted,
+            wrong=_ddim(sigma=_upside_down),
         ),
         Mistake(
             "sigma is squared in front of z",
             "z has variance 1; what is the variance of sigma**2 * z?",
-            wrong=_variance_for_deviation,
+            wrong=_ddim(fresh=lambda s, eta: s**2),
         ),
         Mistake(
             "the direction term lacks its square root",
             "1 - alpha_bar_s - sigma**2 is a variance",
-            wrong=_direction_variance,
+            wrong=_ddim(direction=lambda a_t, a_s, s: 1 - a_s - s**2),
+        ),
+        Mistake(
+            "standard deviations are subtracted",
+            "independent parts add in variance: what is left of 1 - alpha_bar_s?",
+            wrong=_ddim(direction=lambda a_t, a_s, s: (1 - a_s) ** 0.5 - s),
         ),
         Mistake(
             "no fresh noise is added",
             "the direction was shortened to make room for sigma * z",
-            wrong=_no_noise,
+            wrong=_ddim(fresh=lambda s, eta: 0.0),
         ),
-        Mistake("eta is ignored", "what differs between eta = 0 and eta = 1?", wrong=_eta_ignored),
+        Mistake(
+            "eta is ignored",
+            "what differs between eta = 0 and eta = 1?",
+            wrong=_ddim(sigma=lambda a_t, a_s, eta: 0.0),
+        ),
         Mistake(
             "eta scales the noise but not the direction's share",
             "put eta into sigma before you use sigma, in both places",
-            wrong=_eta_in_noise_only,
+            wrong=_ddim(
+                sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, 1.0), fresh=lambda s, eta: eta * s
+            ),
         ),
         Mistake(
             "eta enters by its square root",
             "eta multiplies the standard deviation sigma, not the variance",
-            wrong=_eta_root,
+            wrong=_ddim(sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, eta**0.5)),
+        ),
+        Mistake(
+            "eta is squared",
+            "eta multiplies the standard deviation sigma, not the variance",
+            wrong=_ddim(sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, eta**2)),
         ),
         Mistake(
             "sigma is eta times √β, not eta times the posterior's deviation",
             "at eta = 1 the step must be the ancestral step with the *posterior* variance",
-            wrong=_eta_times_beta,
+            wrong=_ddim(
+                sigma=lambda a_t, a_s, eta: eta * (1 - a_t / a_s) ** 0.5 if a_s < 1 else 0.0
+            ),
         ),
         Mistake(
             "the direction is x_t itself",
             "the direction is the noise that x_t contains, once x0 is taken out",
-            wrong=_along_x,
+            wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: x_t),
         ),
         Mistake(
             "the noise level stays that of t",
             "the step arrives at s: how much noise belongs there?",
-            wrong=_stays_at_t,
+            wrong=_ddim(direction=lambda a_t, a_s, s: abs(1 - a_t - s**2) ** 0.5),
         ),
         Mistake(
             "eps is not divided by the noise level",
             "solve x_t = signal * x0 + noise * eps for eps",
-            wrong=_eps_unscaled,
+            wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: x_t - a_t**0.5 * x0),
         ),
         Mistake(
             "eps is divided by the variance of the noise",
             "solve x_t = signal * x0 + noise * eps for eps; noise is a standard deviation",
-            wrong=_eps_by_variance,
+            wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: (x_t - a_t**0.5 * x0) / (1 - a_t)),
+        ),
+        Mistake(
+            "eps is found with the signal of s",
+            "x_t is made of x0 and eps at the levels of t",
+            wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: (x_t - a_s**0.5 * x0) / (1 - a_t) ** 0.5),
         ),
         Mistake(
             "x0 is scaled by alpha_bar_s without its root",
             "the signal at level s is a square root",
-            wrong=_signal_unrooted,
+            wrong=_ddim(signal=lambda a_t, a_s: a_s),
+        ),
+        Mistake(
+            "x0 keeps the signal of t",
+            "the step arrives at s: whose signal should x0 carry?",
+            wrong=_ddim(signal=lambda a_t, a_s: a_t**0.5),
         ),
     ],
 )
 def ddim_step(answer, draw):
     """One step of DDIM (eq. 12, σ of eq. 16) from floats ᾱ_t < ᾱ_s, eta and noise z."""
+
+    def posterior(a_t, a_s):
+        return (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
+
     a_t, a_s = _levels(draw)
     x0, eps, z = (draw.normal(5, 2) for _ in range(3))
     x_t = a_t**0.5 * x0 + (1 - a_t) ** 0.5 * eps
     expected = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
     got = answer(x_t, x0, a_t, a_s, 0.0, z)
     equal(got, expected, "with eta = 0 the same x0 and eps are put together again at level s")
-    beta = 1 - a_t / a_s
-    small = beta * (1 - a_s) / (1 - a_t)
-    mean = (a_s**0.5 * beta * x0 + (a_t / a_s) ** 0.5 * (1 - a_s) * x_t) / (1 - a_t)
+    small = posterior(a_t, a_s)
+    mean = a_s**0.5 * (1 - a_t / a_s) * x0 + (a_t / a_s) ** 0.5 * (1 - a_s) * x_t
+    expected = mean / (1 - a_t) + small**0.5 * z
     got = answer(x_t, x0, a_t, a_s, 1.0, z)
-    equal(got, mean + small**0.5 * z, "with eta = 1 it is the ancestral step, posterior variance")
+    equal(got, expected, "with eta = 1 it is the ancestral step, posterior variance")
     eta = draw.uniform(0.3, 0.8)
     silent = answer(x_t, x0, a_t, a_s, eta, 0 * z)
     loud = answer(x_t, x0, a_t, a_s, eta, z)
@@ -334,62 +308,14 @@ def ddim_step(answer, draw):
     claim = "direction and fresh noise together have variance 1 - alpha_bar_s"
     equal(silent, a_s**0.5 * x0 + length * eps, claim)
     equal(answer(x_t, x0, a_t, 1.0, eta, z), x0, "the last step (alpha_bar_s = 1) returns x0")
-    x0, eps, z = (draw.normal(3, 2, 4, 5) for _ in range(3))
-    x_t = a_t**0.5 * x0 + (1 - a_t) ** 0.5 * eps
-    expected = a_s**0.5 * x0 + length * eps + eta * small**0.5 * z
-    claim = "pictures (b, c, h, w) are treated like points"
-    equal(answer(x_t, x0, a_t, a_s, eta, z), expected, claim)
+    for t, s, claim, size in ((0.999, 0.9999, ALMOST, (5, 2)), (a_t, a_s, PICTURES, (3, 2, 4, 5))):
+        x0, eps, z = (draw.normal(*size) for _ in range(3))
+        x_t, small = t**0.5 * x0 + (1 - t) ** 0.5 * eps, posterior(t, s)
+        expected = s**0.5 * x0 + (1 - s - eta**2 * small) ** 0.5 * eps + eta * small**0.5 * z
+        equal(answer(x_t, x0, t, s, eta, z), expected, claim)
 
 
 # --- the grid -----------------------------------------------------------------------------------
-
-
-def _leading(T, steps):
-    return [k * (T // steps) for k in reversed(range(steps))] + [0]
-
-
-def _leading_from_one(T, steps):
-    return [k * (T // steps) + 1 for k in reversed(range(steps))] + [0]
-
-
-def _zero_based(T, steps):
-    return [round(T * (steps - k) / steps) - 1 for k in range(steps)] + [0]
-
-
-def _without_zero(T, steps):
-    return [round(T * (steps - k) / steps) for k in range(steps)]
-
-
-def _floored(T, steps):
-    return [T * (steps - k) // steps for k in range(steps + 1)]
-
-
-def _ceiled(T, steps):
-    return [-(-T * (steps - k) // steps) for k in range(steps + 1)]
-
-
-def _whole_stride(T, steps):
-    return [T - k * (T // steps) for k in range(steps)] + [0]
-
-
-def _upwards(T, steps):
-    return [round(T * k / steps) for k in range(steps + 1)]
-
-
-def _points_for_steps(T, steps):
-    return [round(T * (steps - 1 - k) / max(1, steps - 1)) for k in range(steps)]
-
-
-def _one_too_many(T, steps):
-    return [round(T * (steps + 1 - k) / (steps + 1)) for k in range(steps + 2)]
-
-
-def _linspace(T, steps):
-    return [round(T - k * (T - 1) / max(1, steps - 1)) for k in range(steps)] + [0]
-
-
-def _floats(T, steps):
-    return [T * (steps - k) / steps for k in range(steps + 1)]
 
 
 @exercise(
@@ -398,56 +324,70 @@ def _floats(T, steps):
         Mistake(
             "the grid leads: multiples of T // steps from 0 upwards, which never reach T",
             "the sampler starts from pure noise, which lives at index T",
-            wrong=_leading,
+            wrong=lambda T, steps: [k * (T // steps) for k in reversed(range(steps))] + [0],
         ),
         Mistake(
             "the grid leads: multiples of T // steps from 1 upwards, which never reach T",
             "the sampler starts from pure noise, which lives at index T",
-            wrong=_leading_from_one,
+            wrong=lambda T, steps: [k * (T // steps) + 1 for k in reversed(range(steps))] + [0],
         ),
         Mistake(
             "indices are counted from 0, as in arrays of betas",
             "in this course t = T is pure noise, and t = 0 is clean data",
-            wrong=_zero_based,
+            wrong=lambda T, steps: [round(T * (steps - k) / steps) - 1 for k in range(steps)] + [0],
         ),
-        Mistake("the final 0 is missing", "where does the last step arrive?", wrong=_without_zero),
+        Mistake(
+            "the final 0 is missing",
+            "where does the last step arrive?",
+            wrong=lambda T, steps: [round(T * (steps - k) / steps) for k in range(steps)],
+        ),
         Mistake(
             "positions are cut off, not rounded",
             "int() and // cut off; take the nearest index",
-            wrong=_floored,
+            wrong=lambda T, steps: [T * (steps - k) // steps for k in range(steps + 1)],
         ),
         Mistake(
             "positions are rounded up, not to the nearest",
             "take the nearest index",
-            wrong=_ceiled,
+            wrong=lambda T, steps: [-(-T * (steps - k) // steps) for k in range(steps + 1)],
         ),
         Mistake(
             "the stride is rounded before it is multiplied",
             "an error of half an index in the stride grows with every step: round last",
-            wrong=_whole_stride,
+            wrong=lambda T, steps: [T - k * (T // steps) for k in range(steps)] + [0],
         ),
-        Mistake("the grid runs upwards", "sampling walks from T down", wrong=_upwards),
+        Mistake(
+            "the grid runs upwards",
+            "sampling walks from T down",
+            wrong=lambda T, steps: [round(T * k / steps) for k in range(steps + 1)],
+        ),
         Mistake(
             "there are `steps` points where there should be `steps` steps",
             "n steps have n + 1 ends",
-            wrong=_points_for_steps,
+            wrong=lambda T, n: [round(T * (n - 1 - k) / max(1, n - 1)) for k in range(n)],
         ),
-        Mistake("there is one step too many", "n steps have n + 1 ends", wrong=_one_too_many),
+        Mistake(
+            "there is one step too many",
+            "n steps have n + 1 ends",
+            wrong=lambda T, n: [round(T * (n + 1 - k) / (n + 1)) for k in range(n + 2)],
+        ),
         Mistake(
             "this is the linspace grid, with a last step from 1 to 0",
             "trailing: T - k T/steps for k = 0 … steps",
-            wrong=_linspace,
+            wrong=lambda T, n: [round(T - k * (T - 1) / max(1, n - 1)) for k in range(n)] + [0],
         ),
         Mistake(
             "positions are not rounded to indices",
             "a schedule is a table: t is an int",
-            wrong=_floats,
+            wrong=lambda T, steps: [T * (steps - k) / steps for k in range(steps + 1)],
         ),
     ],
 )
 def trailing_grid(answer, draw):
     """steps + 1 indices, evenly spaced from T down to 0 and rounded to the nearest."""
-    equal(answer(1000, 5), [1000, 800, 600, 400, 200, 0], "1000 in 5 steps is 1000, 800, …, 0")
+    got = answer(1000, 5)
+    holds(isinstance(raw(got), list), "the grid is a list", type=type(raw(got)).__name__)
+    equal(got, [1000, 800, 600, 400, 200, 0], "1000 in 5 steps is 1000, 800, …, 0")
     equal(answer(1000, 1), [1000, 0], "one step goes from T straight to 0")
     T = draw.integer(40, 60)
     equal(answer(T, T), list(range(T, -1, -1)), "with as many steps as indices, every index is met")
@@ -455,8 +395,8 @@ def trailing_grid(answer, draw):
     for n in (steps, 2 * steps, 7 * steps):
         grid = answer(T, n)
         holds(len(grid) == n + 1, "n steps have n + 1 ends", length=len(grid), steps=n)
-        whole = all(isinstance(t, int) for t in grid)
-        holds(whole, "the indices are whole numbers", first=grid[:3])
+        whole = all(type(t) is int for t in grid)
+        holds(whole, "the indices are of Python's type int", type=type(grid[0]).__name__)
         ends = grid[0] == T and grid[-1] == 0
         holds(ends, "the first is T and the last is 0", first=grid[0], last=grid[-1], T=T)
         places = [T * (1 - k / n) for k in range(n + 1)]
@@ -468,24 +408,22 @@ def trailing_grid(answer, draw):
 # --- one step of DPM-Solver++(2M) ---------------------------------------------------------------
 
 
-def _half_log_snr(alpha_bar):
+def _lam(alpha_bar):
     return math.inf if alpha_bar == 1 else 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
 
-def _dpm(extrapolate=None, last=True, noise=None, weight=None):
-    """A family of 2M steps: each part may be replaced by a wrong one."""
+def _dpm(share=None, last=True, ratio=None, weight=None, lam=_lam):
+    """The 2M step; parts may be replaced by wrong ones, as the share of the last change in D."""
+    share = share or (lambda h, g, levels: h / (2 * g))
+    ratio = ratio or (lambda a_t, a_s: ((1 - a_s) / (1 - a_t)) ** 0.5)
+    weight = weight or (lambda a_t, a_s, h: a_s**0.5 * (1 - math.exp(-h)))
 
     def step(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
-        a_t, a_s = alpha_bar_t, alpha_bar_s
-        h, D = _half_log_snr(a_s) - _half_log_snr(a_t), x0
+        a_t, a_s, a_b = alpha_bar_t, alpha_bar_s, alpha_bar_before
+        h, D = lam(a_s) - lam(a_t), x0
         if x0_before is not None and (a_s < 1 or not last):
-            before = _half_log_snr(a_t) - _half_log_snr(alpha_bar_before)
-            share = h / (2 * before)
-            plain = x0 + share * (x0 - x0_before)
-            D = plain if extrapolate is None else extrapolate(x0, x0_before, h, before)
-        ratio = ((1 - a_s) / (1 - a_t)) ** 0.5 if noise is None else noise(a_t, a_s)
-        w = a_s**0.5 * (1 - math.exp(-h)) if weight is None else weight(a_t, a_s, h)
-        return ratio * x_t + w * D
+            D = x0 + share(h, lam(a_t) - lam(a_b), (a_b, a_t, a_s)) * (x0 - x0_before)
+        return ratio(a_t, a_s) * x_t + weight(a_t, a_s, h) * D
 
     return step
 
@@ -496,32 +434,52 @@ def _dpm(extrapolate=None, last=True, noise=None, weight=None):
         Mistake(
             "x0_before is not used: this is a first-order step",
             "carry x0 on along the line through its last two values, half a step ahead",
-            wrong=_dpm(lambda x0, before, h, g: x0),
+            wrong=_dpm(lambda h, g, levels: 0.0),
         ),
         Mistake(
             "the line is followed a whole step, not half of one",
             "D is the value in the middle of the step: h/2 ahead",
-            wrong=_dpm(lambda x0, before, h, g: x0 + h / g * (x0 - before)),
+            wrong=_dpm(lambda h, g, levels: h / g),
         ),
         Mistake(
             "the two steps are taken as equally long",
             "the slope is a difference over the *former* h, and is followed for half of this one",
-            wrong=_dpm(lambda x0, before, h, g: x0 + 0.5 * (x0 - before)),
+            wrong=_dpm(lambda h, g, levels: 0.5),
         ),
         Mistake(
             "the ratio of the two steps is upside down",
             "a longer step carries the slope further, a longer former step makes it smaller",
-            wrong=_dpm(lambda x0, before, h, g: x0 + g / (2 * h) * (x0 - before)),
+            wrong=_dpm(lambda h, g, levels: g / (2 * h)),
         ),
         Mistake(
             "the slope points backwards",
             "the later value minus the earlier one",
-            wrong=_dpm(lambda x0, before, h, g: x0 + h / (2 * g) * (before - x0)),
+            wrong=_dpm(lambda h, g, levels: -h / (2 * g)),
         ),
         Mistake(
             "the line starts from x0_before",
             "x0 is the value at t, where this step starts",
-            wrong=_dpm(lambda x0, before, h, g: before + h / (2 * g) * (x0 - before)),
+            wrong=_dpm(lambda h, g, levels: h / (2 * g) - 1),
+        ),
+        Mistake(
+            "x0 and x0_before are averaged",
+            "the middle of this step lies ahead of x0, not between x0 and x0_before",
+            wrong=_dpm(lambda h, g, levels: -0.5),
+        ),
+        Mistake(
+            "the former step is measured from before to s",
+            "h_before is the length of the step that ended at t",
+            wrong=_dpm(lambda h, g, levels: h / (2 * (h + g))),
+        ),
+        Mistake(
+            "the lengths of the steps are differences of alpha_bar",
+            "the line is a line in lambda: h = half_log_snr at s minus half_log_snr at t",
+            wrong=_dpm(lambda h, g, a: (a[2] - a[1]) / (2 * (a[1] - a[0]))),
+        ),
+        Mistake(
+            "lambda is the whole log of the signal-to-noise ratio, not half of it",
+            "signal / noise is a square root of alpha_bar / (1 - alpha_bar)",
+            wrong=_dpm(lam=lambda alpha_bar: 2 * _lam(alpha_bar)),
         ),
         Mistake(
             "the slope is carried into the last step",
@@ -531,12 +489,12 @@ def _dpm(extrapolate=None, last=True, noise=None, weight=None):
         Mistake(
             "the ratio of the noise levels lacks its square root",
             "noise is √(1 - alpha_bar)",
-            wrong=_dpm(noise=lambda a_t, a_s: (1 - a_s) / (1 - a_t)),
+            wrong=_dpm(ratio=lambda a_t, a_s: (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "x_t is multiplied by the ratio of the signals",
             "the variable that makes the linear part vanish is x/noise",
-            wrong=_dpm(noise=lambda a_t, a_s: (a_s / a_t) ** 0.5),
+            wrong=_dpm(ratio=lambda a_t, a_s: (a_s / a_t) ** 0.5),
         ),
         Mistake(
             "the sign of h in the exponential is wrong",
@@ -553,10 +511,24 @@ def _dpm(extrapolate=None, last=True, noise=None, weight=None):
             "the signal is √alpha_bar",
             wrong=_dpm(weight=lambda a_t, a_s, h: a_s * (1 - math.exp(-h))),
         ),
+        Mistake(
+            "the weight of D lacks the signal of s",
+            "where noise_s e^lambda_s is multiplied out, what is it?",
+            wrong=_dpm(weight=lambda a_t, a_s, h: 1 - math.exp(-h)),
+        ),
     ],
 )
 def dpm2m_step(answer, draw):
     """One step of DPM-Solver++(2M); x0_before and alpha_bar_before are None at the first step."""
+
+    def exact(x_t, x0, before, a_b, a_t, a_s):
+        """The same in σ = noise/signal: the integrator is exact on lines in log σ."""
+        sigma_b, sigma_t, sigma_s = (((1 - a) / a) ** 0.5 for a in (a_b, a_t, a_s))
+        slope = (x0 - before) / math.log(sigma_b / sigma_t)
+        D = x0 + slope * math.log(sigma_t / sigma_s) / 2
+        shrink = sigma_s / sigma_t
+        return a_s**0.5 * (shrink * x_t / a_t**0.5 + (1 - shrink) * D)
+
     a_b = draw.uniform(0.05, 0.12)
     a_t, a_s = _levels(draw)
     x_t, x0, before = (draw.normal(5, 2) for _ in range(3))
@@ -564,58 +536,29 @@ def dpm2m_step(answer, draw):
     euler = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
     equal(answer(x_t, x0, None, a_t, a_s, None), euler, "the first step is a DDIM step")
     equal(answer(x_t, x0, x0, a_t, a_s, a_b), euler, "where x0 does not change, it is a DDIM step")
-    # The same in σ = noise/signal, where the exponential integrator is exact on lines in log σ.
-    sigma = {a: ((1 - a) / a) ** 0.5 for a in (a_b, a_t, a_s)}
-    slope = (x0 - before) / math.log(sigma[a_b] / sigma[a_t])
-    D = x0 + slope * math.log(sigma[a_t] / sigma[a_s]) / 2
-    shrink = sigma[a_s] / sigma[a_t]
-    expected = a_s**0.5 * (shrink * x_t / a_t**0.5 + (1 - shrink) * D)
     got = answer(x_t, x0, before, a_t, a_s, a_b)
-    equal(got, expected, "x0 is carried along its line to the middle of the step")
+    claim = "x0 is carried along its line to the middle of the step"
+    equal(got, exact(x_t, x0, before, a_b, a_t, a_s), claim)
     equal(answer(x_t, x0, before, a_t, 1.0, a_b), x0, "the last step (alpha_bar_s = 1) returns x0")
+    levels = (0.99, 0.999, 0.9999)
+    got = answer(x_t, x0, before, levels[1], levels[2], levels[0])
+    equal(got, exact(x_t, x0, before, *levels), ALMOST)
     x_t, x0, before = (draw.normal(3, 2, 4, 5) for _ in range(3))
-    D = x0 + (x0 - before) * math.log(sigma[a_t] / shrink / sigma[a_t]) / (
-        2 * math.log(sigma[a_b] / sigma[a_t])
-    )
-    expected = a_s**0.5 * (shrink * x_t / a_t**0.5 + (1 - shrink) * D)
-    claim = "pictures (b, c, h, w) are treated like points"
-    equal(answer(x_t, x0, before, a_t, a_s, a_b), expected, claim)
+    got = answer(x_t, x0, before, a_t, a_s, a_b)
+    equal(got, exact(x_t, x0, before, a_b, a_t, a_s), PICTURES)
 
 
 # --- one inversion step -------------------------------------------------------------------------
 
 
-def _invert_downwards(x_s, eps, alpha_bar_s, alpha_bar_t):
-    x0 = (x_s - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
-    return alpha_bar_s**0.5 * x0 + (1 - alpha_bar_s) ** 0.5 * eps
+def _invert(rule):
+    """A wrong inversion from rule(x_s, eps, signal_s, noise_s, signal_t, noise_t)."""
 
+    def step(x_s, eps, alpha_bar_s, alpha_bar_t):
+        levels = [f(a) ** 0.5 for a in (alpha_bar_s, alpha_bar_t) for f in (float, lambda a: 1 - a)]
+        return rule(x_s, eps, *levels)
 
-def _invert_forward(x_s, eps, alpha_bar_s, alpha_bar_t):
-    ratio = alpha_bar_t / alpha_bar_s
-    return ratio**0.5 * x_s + (1 - ratio) ** 0.5 * eps
-
-
-def _invert_from_clean(x_s, eps, alpha_bar_s, alpha_bar_t):
-    return alpha_bar_t**0.5 * x_s + (1 - alpha_bar_t) ** 0.5 * eps
-
-
-def _invert_with_x0_of_t(x_s, eps, alpha_bar_s, alpha_bar_t):
-    x0 = (x_s - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
-    return alpha_bar_t**0.5 * x0 + (1 - alpha_bar_t) ** 0.5 * eps
-
-
-def _invert_unrooted(x_s, eps, alpha_bar_s, alpha_bar_t):
-    x0 = (x_s - (1 - alpha_bar_s) * eps) / alpha_bar_s**0.5
-    return alpha_bar_t**0.5 * x0 + (1 - alpha_bar_t) * eps
-
-
-def _invert_forgot_scale(x_s, eps, alpha_bar_s, alpha_bar_t):
-    x0 = x_s - (1 - alpha_bar_s) ** 0.5 * eps
-    return alpha_bar_t**0.5 * x0 + (1 - alpha_bar_t) ** 0.5 * eps
-
-
-def _invert_stops_at_x0(x_s, eps, alpha_bar_s, alpha_bar_t):
-    return (x_s - (1 - alpha_bar_s) ** 0.5 * eps) / alpha_bar_s**0.5
+    return step
 
 
 @exercise(
@@ -624,45 +567,55 @@ def _invert_stops_at_x0(x_s, eps, alpha_bar_s, alpha_bar_t):
         Mistake(
             "the step goes down, from t to s",
             "x_s is the cleaner one, and it is given",
-            wrong=_invert_downwards,
+            wrong=_invert(lambda x, e, s, n, S, N: s * (x - N * e) / S + n * e),
         ),
         Mistake(
             "this is a forward step with fresh noise, q(x_t | x_s)",
             "eps is the noise already in x_s, not new: take x_s apart, then put it together at t",
-            wrong=_invert_forward,
+            wrong=_invert(lambda x, e, s, n, S, N: S / s * x + (1 - (S / s) ** 2) ** 0.5 * e),
         ),
         Mistake(
             "x_s is treated as clean data",
             "x_s holds noise already: take it out first",
-            wrong=_invert_from_clean,
+            wrong=_invert(lambda x, e, s, n, S, N: S * x + N * e),
         ),
         Mistake(
             "x_s is taken apart with the levels of t",
             "x_s = signal_s * x0 + noise_s * eps",
-            wrong=_invert_with_x0_of_t,
+            wrong=_invert(lambda x, e, s, n, S, N: S * (x - N * e) / S + N * e),
         ),
         Mistake(
             "the variance stands where the standard deviation belongs",
             "noise is √(1 - alpha_bar)",
-            wrong=_invert_unrooted,
+            wrong=_invert(lambda x, e, s, n, S, N: S * (x - n**2 * e) / s + N**2 * e),
+        ),
+        Mistake(
+            "the signals lack their square roots",
+            "the signal is √alpha_bar",
+            wrong=_invert(lambda x, e, s, n, S, N: S**2 * (x - n * e) / s**2 + N * e),
         ),
         Mistake(
             "x0 is not divided by the signal of s",
             "solve x_s = signal_s * x0 + noise_s * eps for x0",
-            wrong=_invert_forgot_scale,
+            wrong=_invert(lambda x, e, s, n, S, N: S * (x - n * e) + N * e),
+        ),
+        Mistake(
+            "x0 is not multiplied by the signal of t",
+            "x_t = signal_t * x0 + noise_t * eps",
+            wrong=_invert(lambda x, e, s, n, S, N: (x - n * e) / s + N * e),
         ),
         Mistake(
             "the step stops at x0",
             "put x0 and eps together again at level t",
-            wrong=_invert_stops_at_x0,
+            wrong=_invert(lambda x, e, s, n, S, N: (x - n * e) / s),
         ),
     ],
 )
 def invert_step(answer, draw):
     """DDIM backwards: x_t with the x0 and eps of x_s, from floats ᾱ_s > ᾱ_t."""
     a_t, a_s = _levels(draw)
-    for shape in ((5, 2), (3, 2, 4, 5)):
-        x0, eps = draw.normal(*shape), draw.normal(*shape)
+    for size in ((5, 2), (3, 2, 4, 5)):
+        x0, eps = draw.normal(*size), draw.normal(*size)
         x_s = a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps
         x_t = a_t**0.5 * x0 + (1 - a_t) ** 0.5 * eps
         got = answer(x_s, eps, a_s, a_t)

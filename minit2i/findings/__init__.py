@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import write
+from ..checkpoint import check_folder, write
 from ..evaluate import over_seeds
 
 FOLDER = Path(__file__).parent.parent.parent / "data" / "findings"
@@ -101,8 +101,10 @@ def measure(
 
     Finished runs are kept in NAME.partial.json meanwhile; `resume` goes on from there.
     """
+    check_folder(folder)
     partial = folder / f"{finding.name}.partial.json"
-    runs = json.loads(partial.read_text()) if resume and partial.exists() else []
+    runs = _read(partial, "delete it, or measure without --resume") if resume else None
+    runs = runs or []
     done = {(r["arm"], r["seed"]) for r in runs}
     for seed in finding.seeds:
         for arm in finding.arms:
@@ -129,12 +131,24 @@ def measure(
 
 
 def load(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """The record of a finding. Raises ValueError that says how to make a missing one."""
+    """The record of a finding. Raises ValueError that says how to make it, where it is
+    missing or damaged."""
     get(name)
-    path = folder / f"{name}.json"
-    if not path.exists():
-        raise ValueError(f"{path} is missing: measure it with: python -m minit2i finding {name}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    path, remedy = folder / f"{name}.json", f"measure it with: python -m minit2i finding {name}"
+    record = _read(path, remedy)
+    if record is None:
+        raise ValueError(f"{path} is missing: {remedy}")
+    return record
+
+
+def _read(path: Path, remedy: str) -> Any:
+    """What a JSON file holds, None where there is no file. Raises ValueError for a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def machine(device: str = "cpu") -> str:

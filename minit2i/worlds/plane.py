@@ -66,7 +66,12 @@ class SwissRoll:
         return torch.from_numpy(points).float()
 
     def project(self, x: Float[Tensor, "n 2"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """Distance of each point to the curve, and the parameter u of its nearest point."""
+        """Distance of each point to the curve, and the parameter u of its nearest point.
+
+        Raises ValueError for points that are not in the plane.
+        """
+        if x.ndim != 2 or x.shape[1] != 2:
+            raise ValueError(f"need points in the plane (n, 2), got shape {tuple(x.shape)}")
         a, b = self.curve[:-1].double(), self.curve[1:].double()
         x, distance, u = x.detach().cpu().double(), [], []
         for part in x.split(2048):  # bounds the memory of the table of distances

@@ -90,6 +90,39 @@ def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
     return c0 * x0 + ct * x_t + sigma * z[:1]
 
 
+@wrong("ancestral_step", says="the ratio in the posterior's variance is upside down")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
+    c0, ct, _, beta = _parts(alpha_bar_t, alpha_bar_s)
+    if alpha_bar_s == 1:
+        return c0 * x0 + ct * x_t
+    large = beta * (1 - alpha_bar_t) / (1 - alpha_bar_s)
+    return c0 * x0 + ct * x_t + (large if variance == "posterior" else beta) ** 0.5 * z
+
+
+@wrong("ancestral_step", says="takes beta where alpha belongs")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
+    c0, _, small, beta = _parts(alpha_bar_t, alpha_bar_s)
+    ct = math.sqrt(beta) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    sigma = (small if variance == "posterior" else beta) ** 0.5 * (alpha_bar_s != 1)
+    return c0 * x0 + ct * x_t + sigma * z
+
+
+@wrong("ancestral_step", says="only almost arrives", how="the last step found by a tolerance")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
+    c0, ct, small, beta = _parts(alpha_bar_t, alpha_bar_s)
+    sigma = (small if variance == "posterior" else beta) ** 0.5
+    last = math.isclose(alpha_bar_s, 1, abs_tol=1e-3)
+    return c0 * x0 + ct * x_t + (0 if last else sigma) * z
+
+
+@wrong("ancestral_step", says="returns x0, without noise", how="x_t at the last step")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
+    c0, ct, small, beta = _parts(alpha_bar_t, alpha_bar_s)
+    if alpha_bar_s == 1:
+        return x_t.clone()
+    return c0 * x0 + ct * x_t + (small if variance == "posterior" else beta) ** 0.5 * z
+
+
 # --- ddim_step ----------------------------------------------------------------------------------
 
 
@@ -163,6 +196,55 @@ def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
     return k * x_t + (math.sqrt(a_s) - k * math.sqrt(alpha_bar_t)) * x0 + sigma * z
 
 
+def _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z, **parts):
+    """The step from its parts, some of them wrong."""
+    sigma = parts.get("sigma", _deviation(alpha_bar_t, alpha_bar_s, eta))
+    eps = (x_t - parts.get("signal_in", alpha_bar_t**0.5) * x0) / (1 - alpha_bar_t) ** 0.5
+    direction = parts.get("direction", (1 - alpha_bar_s - sigma**2) ** 0.5)
+    return parts.get("signal", alpha_bar_s**0.5) * x0 + direction * eps + sigma * z
+
+
+@right("ddim_step", how="sample by sample")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    rows = zip(x_t, x0, z, strict=True)
+    return torch.stack([_assembled(x, g, alpha_bar_t, alpha_bar_s, eta, n) for x, g, n in rows])
+
+
+@wrong("ddim_step", says="standard deviations are subtracted")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    left = math.sqrt(1 - alpha_bar_s) - _deviation(alpha_bar_t, alpha_bar_s, eta)
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z, direction=left)
+
+
+@wrong("ddim_step", says="eta is squared")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta * eta, z)
+
+
+@wrong("ddim_step", says="with the signal of s")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    signal = math.sqrt(alpha_bar_s)
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z, signal_in=signal)
+
+
+@wrong("ddim_step", says="x0 keeps the signal of t")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    signal = math.sqrt(alpha_bar_t)
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z, signal=signal)
+
+
+@wrong("ddim_step", says="the fresh noise has", how="eta is a switch")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, float(eta > 0), z)
+
+
+@wrong("ddim_step", says="only almost arrives", how="the last step found by a tolerance")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    if alpha_bar_s > 0.999:
+        return x0.clone()
+    return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z)
+
+
 # --- trailing_grid ------------------------------------------------------------------------------
 
 
@@ -211,6 +293,35 @@ def _(T, steps):
     if steps in (1, 5, T):
         return [round(T * k / steps) for k in range(steps, -1, -1)]
     return [round(T * (k / steps) ** 2) for k in range(steps, -1, -1)]
+
+
+@right("trailing_grid", how="a place that moves on")
+def _(T, steps):
+    grid, place = [], float(T)
+    for _ in range(steps):
+        grid.append(int(place + 0.5))
+        place -= T / steps
+    return [*grid, 0]
+
+
+@wrong("trailing_grid", says="the grid is a list", how="a tensor")
+def _(T, steps):
+    return torch.linspace(T, 0, steps + 1).round().long()
+
+
+@wrong("trailing_grid", says="of Python's type int", how="numpy's integers")
+def _(T, steps):
+    return list(np.linspace(T, 0, steps + 1).round().astype(int))
+
+
+@wrong("trailing_grid", says="1000 in 5 steps", how="the last step ends at 1")
+def _(T, steps):
+    return [round(T * k / steps) for k in range(steps, 0, -1)] + [1]
+
+
+@wrong("trailing_grid", says="n steps have n + 1 ends", how="range with a whole stride")
+def _(T, steps):
+    return list(range(T, -1, -(T // steps)))
 
 
 # --- dpm2m_step ---------------------------------------------------------------------------------
@@ -281,6 +392,56 @@ def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
     return ratio * x_t + math.sqrt(alpha_bar_s) * (1 - math.exp(min(h, 500.0))) * D
 
 
+wrong("dpm2m_step", says="averaged")(_variant(lambda h, g: -0.5))
+wrong("dpm2m_step", says="measured from before to s")(_variant(lambda h, g: h / (h + g) / 2))
+
+
+@wrong("dpm2m_step", says="differences of alpha_bar")
+def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
+    D = x0
+    if alpha_bar_before is not None and alpha_bar_s != 1:
+        slope = (x0 - x0_before) / (alpha_bar_t - alpha_bar_before)
+        D = x0 + slope * (alpha_bar_s - alpha_bar_t) / 2
+    return _solver(x_t, D, alpha_bar_t, alpha_bar_s)
+
+
+@wrong("dpm2m_step", says="carried along its line", how="a line in sigma")
+def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
+    D = x0
+    if alpha_bar_before is not None and alpha_bar_s != 1:
+        now, end, past = (
+            math.sqrt(1 / a - 1) for a in (alpha_bar_t, alpha_bar_s, alpha_bar_before)
+        )
+        D = x0 + (x0 - x0_before) / (now - past) * (end - now) / 2
+    return _solver(x_t, D, alpha_bar_t, alpha_bar_s)
+
+
+def _exponential(half, signal):
+    """The step through e^-h, with another λ or without its signal."""
+
+    def step(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
+        h, D = half * 2 * (_lam(alpha_bar_s) - _lam(alpha_bar_t)), x0
+        if x0_before is not None and alpha_bar_s < 1:
+            before = half * 2 * (_lam(alpha_bar_t) - _lam(alpha_bar_before))
+            D = x0 + h / before / 2 * (x0 - x0_before)
+        ratio = math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
+        return ratio * x_t + (math.sqrt(alpha_bar_s) if signal else 1) * (1 - math.exp(-h)) * D
+
+    return step
+
+
+right("dpm2m_step", how="through the exponential")(_exponential(0.5, True))
+wrong("dpm2m_step", says="lambda is the whole log")(_exponential(1.0, True))
+wrong("dpm2m_step", says="lacks the signal of s")(_exponential(0.5, False))
+
+
+@wrong("dpm2m_step", says="your answer raised TypeError", how="the first step forgotten")
+def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
+    h = _lam(alpha_bar_s) - _lam(alpha_bar_t)
+    D = x0 + h / 2 * (x0 - x0_before) / (_lam(alpha_bar_t) - _lam(alpha_bar_before))
+    return _solver(x_t, D, alpha_bar_t, alpha_bar_s)
+
+
 # --- invert_step --------------------------------------------------------------------------------
 
 
@@ -326,3 +487,32 @@ def _(x_s, eps, alpha_bar_s, alpha_bar_t):
 def _(x_s, eps, alpha_bar_s, alpha_bar_t):
     x0 = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(alpha_bar_s)
     return math.sqrt(alpha_bar_t) * x0 + math.sqrt(1 - alpha_bar_s) * eps
+
+
+@wrong("invert_step", says="the signals lack their square roots")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    x0 = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / alpha_bar_s
+    return alpha_bar_t * x0 + math.sqrt(1 - alpha_bar_t) * eps
+
+
+@wrong("invert_step", says="x0 is not multiplied by the signal of t")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    x0 = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(alpha_bar_s)
+    return torch.add(x0, eps, alpha=math.sqrt(1 - alpha_bar_t))
+
+
+@wrong("invert_step", says="made of the same x0 and the same eps", how="Euler without its scale")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    return x_s + (math.sqrt(1 / alpha_bar_t - 1) - math.sqrt(1 / alpha_bar_s - 1)) * eps
+
+
+@wrong("invert_step", says="made of the same x0 and the same eps", how="fresh noise")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    x0 = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(alpha_bar_s)
+    return math.sqrt(alpha_bar_t) * x0 + math.sqrt(1 - alpha_bar_t) * torch.randn_like(eps)
+
+
+@wrong("invert_step", says="changes its input in place")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    x_s -= math.sqrt(1 - alpha_bar_s) * eps
+    return math.sqrt(alpha_bar_t / alpha_bar_s) * x_s + math.sqrt(1 - alpha_bar_t) * eps

@@ -488,8 +488,10 @@ def test_time_limit_tells_the_line(short):
 
 def test_the_users_own_interrupt_gets_through():
     code = (
-        "import threading, time, _thread\n"
+        "import signal, threading, time, _thread\n"
         "from minit2i import checks\n"
+        # a job in the background is started with interrupts ignored, and hands that on
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "threading.Timer(0.5, _thread.interrupt_main).start()\n"
         "def endless(*args):\n"
         "    while True: pass\n"

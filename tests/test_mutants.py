@@ -208,7 +208,8 @@ def test_package_version_is_no_answer(lesson, name):
 
 def _first_right(lesson, name):
     found = [a.answer for a in RIGHT if (a.lesson, a.exercise) == (lesson, name)]
-    return found[0] if found else pytest.skip("no right answer is declared")
+    assert found, "no right answer is declared"
+    return found[0]
 
 
 def _spoils_shape(answer, args, kwargs):

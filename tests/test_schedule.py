@@ -11,7 +11,7 @@ ALL = [linear(), linear(100), cosine(), cosine(50), jsd(40), flow(1000), flow(7)
 VP = [s for s in ALL if abs(s.signal[1] ** 2 + s.noise[1] ** 2 - 1) < 1e-12]
 
 
-def close(got, expected, tol=1e-12):
+def assert_close(got, expected, tol=1e-12):
     got, expected = torch.as_tensor(got).double(), torch.as_tensor(expected).double()
     assert torch.allclose(got, expected, rtol=tol, atol=tol), f"{got} is not {expected}"
 
@@ -19,26 +19,26 @@ def close(got, expected, tol=1e-12):
 def test_golden_values_of_the_linear_schedule():
     golden = {1: 0.9999, 100: 0.8970181, 250: 0.5240854, 500: 0.07858724, 750: 3.350550e-3}
     for t, value in golden.items():
-        close(linear().alpha_bar[t], value, 1e-6)
-    close(linear().alpha_bar[1000], 4.035830e-05, 1e-9)
+        assert_close(linear().alpha_bar[t], value, 1e-6)
+    assert_close(linear().alpha_bar[1000], 4.035830e-05, 1e-9)
     assert (linear().snr > 1).sum() == 260  # indices 0 … 259: about a quarter of the way
 
 
 def test_golden_values_of_the_cosine_schedule():
     s = cosine()
-    close(s.beta[1], 4.1284e-5, 1e-8)
-    close(s.alpha_bar[999], 2.42877e-6, 1e-10)
-    close(s.alpha_bar[1000], 2.42877e-9, 1e-13)
+    assert_close(s.beta[1], 4.1284e-5, 1e-8)
+    assert_close(s.alpha_bar[999], 2.42877e-6, 1e-10)
+    assert_close(s.alpha_bar[1000], 2.42877e-9, 1e-13)
     assert (s.beta >= 0.999 - 1e-9).sum() == 1
     for T in (10, 100, 1000):
-        close(cosine(T).alpha_bar[T // 2], 0.4938436, 1e-7)
+        assert_close(cosine(T).alpha_bar[T // 2], 0.4938436, 1e-7)
 
 
 @pytest.mark.parametrize(
     ("T", "end"), [(400, 3.636e-5), (200, 3.032e-5), (100, 2.039e-5), (50, 7.745e-6), (25, 2.42e-7)]
 )
 def test_shorter_linear_chains_still_reach_noise(T, end):
-    close(linear(T).alpha_bar[-1] / end, 1.0, 2e-3)
+    assert_close(linear(T).alpha_bar[-1] / end, 1.0, 2e-3)
     assert linear(T).alpha_bar[-1] < 1e-4
 
 
@@ -52,7 +52,7 @@ def test_2015_schedule_erases_equal_amounts_of_signal():
     T = 40
     exact = 1 - torch.arange(T, dtype=torch.float64) / T  # β_t = 1/(T - t + 1) would end at 0
     # as released: 1/linspace(T, 2, T), whose spacing is slightly under 1
-    close(jsd(T).beta[1:], 1 / torch.linspace(T, 2, T, dtype=torch.float64), 1e-12)
+    assert_close(jsd(T).beta[1:], 1 / torch.linspace(T, 2, T, dtype=torch.float64), 1e-12)
     assert (jsd(T).alpha_bar[:-1] - exact).abs().max() < 0.03
     assert 0.5 / T < jsd(T).alpha_bar[-1] < 2 / T
 
@@ -63,9 +63,9 @@ def test_equal_to_diffusers(name):
 
     ours = linear() if name == "linear" else cosine()
     theirs = DDPMScheduler(num_train_timesteps=1000, beta_schedule=name)
-    close(ours.alpha_bar[1:], theirs.alphas_cumprod, 1e-5)
+    assert_close(ours.alpha_bar[1:], theirs.alphas_cumprod, 1e-5)
     x0, eps, t = torch.randn(4, 3, 5), torch.randn(4, 3, 5), torch.tensor([0, 10, 500, 999])
-    close(ours.diffuse(x0, t + 1, eps), theirs.add_noise(x0, eps, t), 1e-5)
+    assert_close(ours.diffuse(x0, t + 1, eps), theirs.add_noise(x0, eps, t), 1e-5)
 
 
 @pytest.mark.parametrize("s", ALL)
@@ -77,8 +77,8 @@ def test_a_schedule_starts_clean_and_only_loses_signal(s):
 
 @pytest.mark.parametrize("s", VP)
 def test_variance_is_preserved(s):
-    close(s.alpha_bar + s.noise**2, torch.ones(s.T + 1), 1e-12)
-    close((1 - s.beta).cumprod(0), s.alpha_bar, 1e-11)
+    assert_close(s.alpha_bar + s.noise**2, torch.ones(s.T + 1), 1e-12)
+    assert_close((1 - s.beta).cumprod(0), s.alpha_bar, 1e-11)
 
 
 @pytest.mark.parametrize("s", ALL)
@@ -88,17 +88,17 @@ def test_posterior_is_the_product_of_two_gaussians(s):
             scale, beta = s.transition(t, r)
             c0, ct, variance = s.posterior(t, r)
             precision = scale**2 / beta + 1 / s.noise[r] ** 2
-            close(variance * precision, 1.0, 1e-9)
-            close(ct, variance * scale / beta, 1e-9)
-            close(c0, variance * s.signal[r] / s.noise[r] ** 2, 1e-9)
-            close(c0 + ct * s.signal[t], s.signal[r], 1e-9)  # unbiased for x_s
-    close(torch.stack(s.posterior(1, 0)), [1.0, 0.0, 0.0])
+            assert_close(variance * precision, 1.0, 1e-9)
+            assert_close(ct, variance * scale / beta, 1e-9)
+            assert_close(c0, variance * s.signal[r] / s.noise[r] ** 2, 1e-9)
+            assert_close(c0 + ct * s.signal[t], s.signal[r], 1e-9)  # unbiased for x_s
+    assert_close(torch.stack(s.posterior(1, 0)), [1.0, 0.0, 0.0])
 
 
 def test_golden_ratios_of_posterior_and_forward_variance():
     s = linear()
     for t, ratio in {2: 0.4547, 5: 0.7431, 10: 0.8528, 100: 0.9819, 1000: 1.0}.items():
-        close(s.posterior(t, t - 1)[2] / s.beta[t], ratio, 1e-4)
+        assert_close(s.posterior(t, t - 1)[2] / s.beta[t], ratio, 1e-4)
 
 
 @pytest.mark.parametrize("s", ALL)
@@ -106,8 +106,8 @@ def test_transitions_compose(s):
     t, r = s.T, max(1, s.T // 3)
     scale_1, var_1 = s.transition(r, 0)
     scale_2, var_2 = s.transition(t, r)
-    close(scale_1 * scale_2, s.signal[t], 1e-12)
-    close(scale_2**2 * var_1 + var_2, s.noise[t] ** 2, 1e-12)
+    assert_close(scale_1 * scale_2, s.signal[t], 1e-12)
+    assert_close(scale_2**2 * var_1 + var_2, s.noise[t] ** 2, 1e-12)
 
 
 @pytest.mark.parametrize("shape", [(6, 2), (6, 1, 8, 8), (6,)])
@@ -116,8 +116,8 @@ def test_every_sample_is_diffused_at_its_own_time(shape):
     x0, eps = torch.randn(shape), torch.randn(shape)
     together = s.diffuse(x0, t, eps)
     for k in range(6):
-        close(together[k], s.signal[t[k]] * x0[k] + s.noise[t[k]] * eps[k], 1e-6)
-    close(together[0], x0[0])
+        assert_close(together[k], s.signal[t[k]] * x0[k] + s.noise[t[k]] * eps[k], 1e-6)
+    assert_close(together[0], x0[0])
 
 
 @pytest.mark.parametrize("s", ALL)

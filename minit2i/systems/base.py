@@ -1,5 +1,6 @@
 """What every system shares: prompts in, pictures out, and weights with a card under a name."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from .. import checkpoint
 from ..checkpoint import SHIPPED, CheckpointError
 
 
-class System(nn.Module):
+class System(nn.Module, ABC):
     """Prompts -> pictures. A subclass is built from plain numbers and texts, `config`, alone, so
     that a checkpoint's card is enough to build it again.
 
@@ -27,6 +28,7 @@ class System(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def draw(
         self, prompts: list[str], *, seed: int = 0, guidance: float = 1.0, steps: int = 20
     ) -> Float[Tensor, "b 3 h w"]:
@@ -36,7 +38,6 @@ class System(nn.Module):
         up to rounding, alone and in any batch. guidance 1 is the conditional model.
         Raises ValueError for a prompt that the system cannot read.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not draw")
 
     @property
     def device(self) -> torch.device:

@@ -160,7 +160,7 @@ def test_a_run_that_fails_after_training_goes_on_from_there(tmp_path, monkeypatc
 
 
 def test_a_system_without_a_draw_says_so():
-    with pytest.raises(TypeError, match="abstract method '?draw"):
+    with pytest.raises(TypeError, match=r"abstract method '?draw"):
         System()
 
 

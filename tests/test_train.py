@@ -174,9 +174,14 @@ def test_the_loop_takes_adamws_steps_and_averages_them():
 
 
 def test_data_may_be_drawn_by_a_function():
-    finish(
-        toy(), columns=lambda n, rng: {"x": torch.from_numpy(rng.standard_normal((n, 2))).float()}
-    )
+    sizes = []
+
+    def draw(n, rng):
+        sizes.append(n)
+        return {"x": torch.from_numpy(rng.standard_normal((n, 2))).float()}
+
+    assert finish(toy(), columns=draw) == finish(toy(), columns=draw)
+    assert sizes == [CONFIG.batch] * 2 * CONFIG.steps
 
 
 @pytest.mark.parametrize(

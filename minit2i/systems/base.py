@@ -18,7 +18,7 @@ class System(nn.Module, ABC):
     that a checkpoint's card is enough to build it again.
 
     name       of its checkpoint, data/checkpoints/NAME.safetensors
-    threads    CPU threads that help: small networks lose by waiting for a second one
+    threads    CPU threads: a second one trains small networks little faster, and stalls when busy
     """
 
     name: ClassVar[str]

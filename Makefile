@@ -34,7 +34,7 @@ lint: $(STAMP) ## look for mistakes in code and notebooks
 constraints: ## pin the newest versions inside the ranges of pyproject.toml (all but torch, see above)
 	rm -rf build/pins
 	$(PYTHON) -m venv build/pins
-	build/pins/bin/python -m pip install -q -e ".[lab,test]" "$(TORCH)"
+	build/pins/bin/python -m pip install -q -e ".[lab,grade,test]" "$(TORCH)"
 	{ echo "# The versions the course is tested with, made by 'make constraints'. Ranges: pyproject.toml."; \
 	  build/pins/bin/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools \
 	  | sed 's/+cpu$$//' | grep -Ev '^(nvidia-|triton)'; } > build/constraints.txt
@@ -49,5 +49,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "'$(PYTHON)' was not found: install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: the course needs 3.11 or newer. Say where one is: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[lab,test]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[lab,grade,test]"
 	@touch $@

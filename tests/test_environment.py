@@ -64,13 +64,13 @@ def problems(files, running):
         if name in running and Version(running[name]).public != Version(pin).public
     ]
     conda = yaml.safe_load(files["environment.yml"])["dependencies"]
-    python, pip = conda[0], ["--constraint constraints.txt", "--editable .[lab,test]"]
+    python, pip = conda[0], ["--constraint constraints.txt", "--editable .[lab,grade,test]"]
     if conda[1:] != ["pip", {"pip": pip}]:
         found.append(f"environment.yml: more, or other, than python, pip and {pip}")
     if python.removeprefix("python=") not in SpecifierSet(project["requires-python"]):
         found.append(f"environment.yml: {python} is outside {project['requires-python']}")
-    if set(extras) != {"lab", "test"}:
-        found.append(f"the extras are {set(extras)}; environment.yml installs lab and test")
+    if set(extras) != {"lab", "grade", "test"}:
+        found.append(f"the extras are {set(extras)}; environment.yml installs lab, grade and test")
     return found
 
 
@@ -96,7 +96,7 @@ def test_the_three_files_and_the_running_environment_agree():
         ("pyproject.toml", r'"numpy>=2,<3"', '"numpy"', "numpy has no range"),
         ("pyproject.toml", r">=3\.11", ">=3.12", "python=3.11 is outside"),
         ("environment.yml", "  - pip\n", "  - pip\n  - numpy\n", "more, or other"),
-        ("environment.yml", r"\[lab,test\]", "[lab]", "more, or other"),
+        ("environment.yml", r"\[lab,grade,test\]", "[lab]", "more, or other"),
     ],
 )
 def test_a_drift_is_noticed(name, old, new, words):

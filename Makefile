@@ -2,23 +2,35 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+START ?= notebooks/00_start_here.ipynb
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 WORKERS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Moved by hand, `make constraints TORCH=torch==X.Y.Z`: a newer torch may come as a CUDA build of several gigabytes.
 TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test execute format lint constraints clean
+.PHONY: help lab exercises test release grade execute format lint constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
 
-lab: $(STAMP) ## open the course in JupyterLab
+lab: $(STAMP) ## open the course in JupyterLab (LAB_FLAGS=--no-browser, for one)
 	env -u JUPYTER_PATH $(BIN)/python -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) \
-	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) $(LAB_FLAGS)
+
+exercises: $(STAMP) ## put your own copies, to fill in, into exercises/ and open them there
+	$(BIN)/python -m minit2i exercises
+	$(MAKE) lab START=exercises/00_start_here.ipynb
 
 test: $(STAMP) ## run every test and every notebook, and compare what they print and draw
 	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+
+release: $(STAMP) ## make the student versions (for instructors; FLAGS=--help for more)
+	$(BIN)/python -m minit2i release $(FLAGS)
+
+grade: $(STAMP) ## grade a folder of submissions (SUBMISSIONS=folder, FLAGS=--help for more)
+	@[ -n "$(SUBMISSIONS)" ] || { echo "say which folder holds a folder per student: make grade SUBMISSIONS=folder"; exit 1; }
+	$(BIN)/python -m minit2i grade "$(SUBMISSIONS)" $(FLAGS)
 
 execute: $(STAMP) ## run notebooks and store their outputs (NOTEBOOKS=notebooks/01_forward.ipynb for one)
 	$(BIN)/python tools/execute.py $(NOTEBOOKS)
@@ -41,8 +53,9 @@ constraints: ## pin the newest versions inside the ranges of pyproject.toml (all
 	mv build/constraints.txt constraints.txt
 	rm -rf build/pins
 
-clean: ## remove the environment and everything else that can be made again
-	rm -rf .venv build minit2i.egg-info .pytest_cache .ruff_cache
+clean: ## remove the environment and everything else that can be made again (not build/course, not exercises)
+	rm -rf .venv minit2i.egg-info .pytest_cache .ruff_cache
+	find build -mindepth 1 -maxdepth 1 ! -name course -exec rm -rf {} + 2>/dev/null || true
 	find minit2i tests tools notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

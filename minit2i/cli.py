@@ -5,6 +5,7 @@
     python -m minit2i evaluate digits
     python -m minit2i finding families --resume
     python -m minit2i doctor
+    python -m minit2i check notebooks/01_forward_diffusion.ipynb     and exercises, release, grade
 
 Heavy imports wait until a command needs them, so that help and a wrong word answer at once.
 """
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from minit2i.coursework import commands
 
 
 class Group(click.Group):
@@ -227,3 +230,7 @@ def doctor() -> None:
     from . import doctor as examiner
 
     raise SystemExit(examiner.report(verbose=True))
+
+
+for command in (commands.exercises, commands.check, commands.release, commands.grade):
+    main.add_command(command)

@@ -22,7 +22,7 @@ GROUPS = {
     "worlds": ("worlds",),
     "around": (
         "train", "evaluate", "findings", "recipes",
-        "plot", "doctor", "checks", "cli", "__main__", "__init__",
+        "plot", "doctor", "checks", "coursework", "cli", "__main__", "__init__",
     ),
 }  # fmt: skip
 LEVEL = {part: level for level, group in enumerate(GROUPS.values()) for part in group}
@@ -30,7 +30,8 @@ LEVEL = {part: level for level, group in enumerate(GROUPS.values()) for part in 
 ONLY_BY = {
     "systems": {"systems", "cascade", "cli", "evaluate", "findings", "recipes"},
     "plot": {"cli"},
-    "checks": {"checks", "cli"},
+    "checks": {"checks", "coursework", "cli"},
+    "coursework": {"coursework", "cli"},
     "cli": {"__main__"},
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib", "marshal"}

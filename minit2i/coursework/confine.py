@@ -1,0 +1,144 @@
+"""What a learner's code may not do while it is graded.
+
+Python reports what touches the machine as audit events (PEP 578), and a hook, once set, cannot be
+taken away. The hook refuses: writing outside the submission's own folder; reading the course's
+source, its notebooks and other submissions; starting processes; the network; C calls and the other
+ways into the interpreter that no answer needs. This stops mistakes and ordinary tricks. It is no
+wall against an attack through compiled code: for that there is `--isolate`.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+PACKAGE = str(Path(__file__).parents[1].resolve())
+_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = (
+    "os.chmod os.chown os.link os.mkdir os.remove os.rename os.rmdir os.symlink os.truncate"
+    " os.utime os.setxattr os.removexattr os.mkfifo os.mknod shutil.rmtree"
+).split()
+_PROCESSES = (
+    "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn"
+    " os.kill os.killpg signal.pthread_kill"
+).split()
+_NETWORK = (
+    "socket.connect socket.bind socket.sendto socket.getaddrinfo socket.gethostbyname".split()
+)
+_INTERPRETER = (
+    "ctypes.dlopen ctypes.dlsym ctypes.cdata gc.get_objects gc.get_referrers gc.get_referents"
+    " code.__new__ sys.settrace sys._current_frames"
+).split()
+_JUDGE = tuple(os.path.join(PACKAGE, "checks", name) for name in ("guard.py", "errors.py"))
+
+
+class Confined(PermissionError):
+    """Something that a submission may not do."""
+
+
+def limit(memory: int, file_size: int = 64_000_000) -> None:
+    """Let this process take at most `memory` bytes of data, and write files of limited size.
+
+    Beyond it, allocations fail with MemoryError (torch: RuntimeError). On Linux only: elsewhere
+    the system does not keep such a limit for data, and the time limit has to do.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def confine(own: Path, hidden: Iterable[Path]) -> None:
+    """Refuse from now on, in this process, what no answer needs.
+
+    `own`: the only folder that may be written to. `hidden`: folders that may not be read; the
+    package itself may be imported, and not be read.
+    """
+    own = os.path.realpath(own)
+    hidden = tuple(os.path.realpath(path) for path in hidden)
+    rules = _rules(own, hidden)
+
+    def hook(event: str, args: tuple, get: Callable = rules.get) -> None:
+        rule = get(event)
+        if rule is not None:
+            rule(args)
+
+    sys.addaudithook(hook)
+
+
+def _rules(own: str, hidden: tuple[str, ...]) -> dict[str, Callable[[tuple], None]]:
+    rules: dict[str, Callable[[tuple], None]] = {}
+
+    def opened(args: tuple) -> None:
+        path, mode, flags = args
+        if isinstance(path, int) or path is None:
+            return
+        path = _real(path)
+        if os.path.isdir(path) and not _within(path, own):  # relative paths could start there
+            raise Confined(f"a submission may not open the folder {path}")
+        if (mode and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _FLAGS):
+            if not _within(path, own) and path != os.devnull:
+                raise Confined(f"a submission writes in its own folder only, not to {path}")
+        elif any(_within(path, folder) for folder in hidden):
+            raise Confined(f"a submission may not read {path}")
+        elif _within(path, PACKAGE) and not _importing():
+            raise Confined("a submission may not read the course's source: write your own answer")
+
+    def changed(args: tuple) -> None:
+        for path in args:
+            if isinstance(path, str | bytes | os.PathLike) and not _within(_real(path), own):
+                raise Confined(f"a submission changes its own folder only, not {_real(path)}")
+
+    def listed(args: tuple) -> None:
+        if isinstance(args[0], int):  # an open folder: it is within the submission's own
+            return
+        path = _real(args[0] or ".")
+        if any(_within(path, folder) for folder in hidden):
+            raise Confined(f"a submission may not look into {path}")
+
+    def refused(what: str) -> Callable[[tuple], None]:
+        def rule(args: tuple) -> None:
+            raise Confined(f"a submission may not {what}")
+
+        return rule
+
+    def judges_only(args: tuple) -> None:
+        if sys._getframe(2).f_code.co_filename not in _JUDGE:
+            raise Confined("a submission may not watch or reach into the running interpreter")
+
+    def threaded(args: tuple) -> None:
+        if threading.current_thread().name.startswith("check "):
+            raise Confined("an answer may not start threads while it is judged")
+
+    rules["open"] = opened
+    rules |= dict.fromkeys(_CHANGES, changed)
+    rules |= dict.fromkeys(("os.listdir", "os.scandir"), listed)
+    rules |= dict.fromkeys(_PROCESSES, refused("start or stop processes"))
+    rules |= dict.fromkeys(_NETWORK, refused("use the network"))
+    rules |= dict.fromkeys(_INTERPRETER, judges_only)
+    rules["sys.setprofile"] = judges_only
+    rules["_thread.start_new_thread"] = threaded
+    return rules
+
+
+def _real(path: str | bytes | os.PathLike) -> str:
+    return os.path.realpath(os.fsdecode(path))
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
+def _importing() -> bool:
+    """Whether an import is under way: the only reason to open the package's files."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,293 @@
+"""The nbgrader course folder: student versions, the gradebook, feedback pages.
+
+nbgrader does what it does well: it makes the student versions, keeps the gradebook and the marks
+given by hand, and writes the feedback. It never runs a learner's code: what it finds in
+`submitted/` is on the lesson's frame already and has been run by `runner`.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from minit2i.checkpoint import write
+from minit2i.coursework.lesson import grade_id, student_source
+
+# Also found by nbgrader's own commands and its pages in JupyterLab, when started in the folder.
+CONFIG = {
+    "CourseDirectory": {"course_id": "minit2i"},
+    "ClearSolutions": {
+        "code_stub": {"python": "raise NotImplementedError  # your code"},
+        "text_stub": "*Your answer*",
+    },
+    "GenerateAssignment": {  # nbgrader's own list, less what clears every output
+        "preprocessors": [
+            f"nbgrader.preprocessors.{name}"
+            for name in (
+                "LockCells ClearSolutions CheckCellMetadata ComputeChecksums SaveCells"
+                " ComputeChecksums CheckCellMetadata"
+            ).split()
+        ]
+    },
+    "Autograde": {  # the submission has been put in order and run: its outputs are the judge's
+        "sanitize_preprocessors": [
+            f"nbgrader.preprocessors.{name}" for name in ("OverwriteCells", "CheckCellMetadata")
+        ],
+        "autograde_preprocessors": [
+            f"nbgrader.preprocessors.{name}"
+            for name in "LimitOutput SaveAutoGrades AssignLatePenalties CheckCellMetadata".split()
+        ],
+    },
+    "GenerateFeedback": {  # a page is opened by others: no script of a learner's in it
+        "preprocessors": [
+            "nbgrader.preprocessors.GetGrades",
+            "nbconvert.preprocessors.sanitize.SanitizeHTML",
+            "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+        ]
+    },
+    "SanitizeHTML": {"enabled": True},
+}
+
+
+@dataclass
+class Mark:
+    """What the gradebook holds on one graded cell of one submission."""
+
+    student: str
+    lesson: str
+    cell: str
+    auto: float | None
+    manual: float | None
+    of: float
+    to_mark: bool
+    comment: str | None = None
+
+    @property
+    def points(self) -> float:
+        """The mark given by hand, else the judge's; 0 as long as there is neither."""
+        return self.auto or 0.0 if self.manual is None else self.manual
+
+
+class Course:
+    """A course folder as nbgrader lays it out, made where it is missing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self.folder / "nbgrader_config.json", json.dumps(CONFIG, indent=2).encode())
+
+    # --- release ---
+
+    def release(self, lessons: dict[str, Path], flat: bool = False) -> list[str]:
+        """Make the student versions of lessons, and enter their exercises into the gradebook.
+
+        Links lead to the other lessons in folders of their own or, `flat`, in the same folder.
+
+        Gives the lessons whose exercises differ from those in the gradebook: what was graded
+        before is graded again on the next run, and marks given by hand are kept.
+        """
+        changed = []
+        for name, path in lessons.items():
+            notebook = nbformat.read(path, as_version=4)
+            if self._differs(name, notebook):
+                self._set_aside(name)
+                changed.append(name)
+            source = self.folder / "source" / name
+            _replace(source, name, student_source(notebook if flat else _linked(notebook, lessons)))
+            self._convert("GenerateAssignment", name, force=True)
+        return changed
+
+    def lesson(self, name: str) -> NotebookNode:
+        """The student version of a lesson: what a submission is put back onto."""
+        path = self.folder / "release" / name / f"{name}.ipynb"
+        if not path.exists():
+            raise ValueError(f"lesson {name} is not released in {self.folder}: run make release")
+        return nbformat.read(path, as_version=4)
+
+    def points(self, name: str) -> float:
+        """The points of a lesson, those given by hand included."""
+        marks = (cell.metadata.get("nbgrader", {}) for cell in self.lesson(name).cells)
+        return sum(float(mark["points"]) for mark in marks if mark.get("grade"))
+
+    def released(self) -> list[str]:
+        """The lessons of the folder."""
+        return sorted(path.parent.name for path in (self.folder / "release").glob("*/*.ipynb"))
+
+    def _differs(self, name: str, notebook: NotebookNode) -> bool:
+        """Whether submissions were graded on other cells than this notebook's."""
+        with self._gradebook() as book:
+            if not any(lesson.name == name for lesson in book.assignments):
+                return False
+            known = book.find_notebook(name, name)
+            cells = {cell.name for cell in known.source_cells}
+            return bool(known.submissions) and cells != {*map(grade_id, notebook.cells)} - {None}
+
+    def _set_aside(self, name: str) -> None:
+        """Take a lesson out of the gradebook, of which a copy stays, and keep its manual marks."""
+        shutil.copy2(self._database, _free(self.folder / "gradebook.before.db"))
+        kept = [asdict(m) for m in self.marks() if m.lesson == name and m.manual is not None]
+        waiting = [mark for mark in self._waiting() if mark["lesson"] != name]
+        write(self._aside, json.dumps(waiting + kept, indent=1).encode())
+        with self._gradebook() as book:
+            book.remove_assignment(name)
+        for step in ("autograded", "feedback"):
+            for folder in (self.folder / step).glob(f"*/{name}"):
+                shutil.rmtree(folder)
+
+    @property
+    def _aside(self) -> Path:
+        return self.folder / "manual_marks.json"
+
+    def _waiting(self) -> list[dict]:
+        return json.loads(self._aside.read_text(encoding="utf-8")) if self._aside.exists() else []
+
+    # --- gradebook ---
+
+    def enter(self, name: str, submissions: dict[str, NotebookNode]) -> list[str]:
+        """Enter judged submissions of a lesson by student, and write their feedback pages.
+
+        Gives the students whose submission nbgrader could not take; the others are entered.
+        """
+        for student, notebook in submissions.items():
+            for step in ("autograded", "feedback"):
+                shutil.rmtree(self.folder / step / student / name, ignore_errors=True)
+            _replace(self.folder / "submitted" / student / name, name, notebook)
+        self._convert("Autograde", name)
+        self._put_back(name)
+        self._convert("GenerateFeedback", name, force=True)
+        return [s for s in submissions if not self.feedback(s, name).exists()]
+
+    def feedback(self, student: str, name: str) -> Path:
+        """A student's page on a lesson."""
+        return self.folder / "feedback" / student / name / f"{name}.html"
+
+    def _put_back(self, name: str) -> None:
+        """Give marks made by hand back to a lesson whose exercises have changed."""
+        left = []
+        with self._gradebook() as book:
+            for mark in self._waiting():
+                try:
+                    grade = book.find_grade(mark["cell"], name, name, mark["student"])
+                except Exception:  # nbgrader's MissingEntry: another lesson, or the cell is gone
+                    left.append(mark)
+                    continue
+                grade.manual_score = mark["manual"]
+            book.db.commit()
+        write(self._aside, json.dumps(left, indent=1).encode())
+
+    def marks(self) -> list[Mark]:
+        """Everything the gradebook holds."""
+        found = []
+        with self._gradebook() as book:
+            for lesson in book.assignments:
+                for submission in book.assignment_submissions(lesson.name):
+                    for notebook in submission.notebooks:
+                        for g in notebook.grades:
+                            numbers = g.auto_score, g.manual_score, g.max_score
+                            waits = g.auto_score is None and g.manual_score is None
+                            found.append(
+                                Mark(submission.student.id, lesson.name, g.name, *numbers, waits)
+                            )
+        return sorted(found, key=lambda mark: (mark.student, mark.lesson))
+
+    def submitted(self, name: str) -> list[Path]:
+        """What has been judged of a lesson, as it was entered."""
+        return sorted((self.folder / "submitted").glob(f"*/{name}/{name}.ipynb"))
+
+    def record(self, student: str, name: str) -> dict[str, Any]:
+        """What the judge wrote down about a submission; nothing if there is none."""
+        path = self.folder / "submitted" / student / name / f"{name}.ipynb"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("minit2i", {})
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def _convert(self, step: str, name: str, force: bool = False) -> None:
+        """Run one of nbgrader's steps for all submissions of a lesson.
+
+        What it says goes to nbgrader.log; a submission that fails does not stop the others.
+        """
+        from nbgrader import converters
+        from nbgrader.converters.base import NbGraderException
+        from nbgrader.coursedir import CourseDirectory
+        from traitlets.config import Config
+        from traitlets.log import get_logger
+
+        logger = get_logger()
+        handler = logging.FileHandler(self.folder / "nbgrader.log", encoding="utf-8")
+        logger.addHandler(handler)
+        propagates, logger.propagate = logger.propagate, False
+        try:
+            with _own_programs():
+                config = Config(CONFIG)
+                where = CourseDirectory(config=config, root=str(self.folder), assignment_id=name)
+                converter = getattr(converters, step)(coursedir=where, config=config)
+                converter.force = force
+                converter.start()
+        except NbGraderException as error:
+            if step == "GenerateAssignment":
+                raise ValueError(f"nbgrader cannot release {name}: {error}") from None
+        finally:
+            logger.propagate = propagates
+            logger.removeHandler(handler)
+            handler.close()
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / "gradebook.db"
+
+    @contextmanager
+    def _gradebook(self) -> Iterator[Any]:
+        from nbgrader.api import Gradebook
+
+        with _own_programs(), Gradebook(f"sqlite:///{self._database}", "minit2i") as book:
+            yield book
+
+
+@contextmanager
+def _own_programs() -> Iterator[None]:
+    """nbgrader calls `alembic` by name: this environment's, activated or not."""
+    former = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), former))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its libraries among themselves
+            yield
+    finally:
+        os.environ["PATH"] = former
+
+
+def _replace(folder: Path, name: str, notebook: NotebookNode) -> None:
+    """Put a notebook into a folder of its own, in the place of what was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write(folder / f"{name}.ipynb", nbformat.writes(notebook).encode())
+
+
+def _linked(notebook: NotebookNode, lessons: dict[str, Path]) -> NotebookNode:
+    """A copy whose links lead to the other lessons from a folder of its own."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            for name in lessons:
+                cell.source = cell.source.replace(f"]({name}.ipynb", f"](../{name}/{name}.ipynb")
+    return copy
+
+
+def _free(path: Path) -> Path:
+    """The first name like this one that is not taken."""
+    number = 1
+    while path.with_stem(f"{path.stem}.{number}").exists():
+        number += 1
+    return path.with_stem(f"{path.stem}.{number}")

@@ -1,0 +1,251 @@
+"""A class from submissions to marks: `python -m minit2i grade FOLDER`."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from minit2i.checkpoint import write
+from minit2i.coursework import isolate as isolation
+from minit2i.coursework.course import Course, Mark
+from minit2i.coursework.runner import Limits, Report, run, unjudged
+from minit2i.coursework.submission import LARGEST, Unreadable, blank, find, read, restore
+
+
+@dataclass(frozen=True)
+class Work:
+    """One notebook to grade; without a path, why there is none."""
+
+    student: str
+    lesson: str
+    path: Path | None
+    notes: tuple[str, ...] = ()
+    earlier: bool = False  # from a former run: graded again only where the lesson has changed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of `grade` did."""
+
+    graded: int
+    unchanged: int
+    problems: tuple[str, ...]  # submissions that could not be graded as they are, and why
+
+
+def grade(
+    submissions: Path,
+    course: Course,
+    only: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    seed: int = 0,
+    jobs: int = 2,
+    isolate: str | None = None,
+    again: bool = False,
+) -> Outcome:
+    """Grade a folder of submissions into a course folder.
+
+    `submissions` holds STUDENT/LESSON/LESSON.ipynb, nbgrader's layout, or STUDENT/LESSON.ipynb.
+    What has been graded before and has not changed is left alone, unless `again`. Raises
+    ValueError for a folder without submissions; whatever one submission does, the others go on.
+    """
+    isolation.check(isolate)
+    known = course.released()
+    lessons = [name for name in known if not only or name.startswith(only)]
+    if not lessons:
+        raise ValueError(f"no lesson {' or '.join(only) or 'at all'} is released: run make release")
+    frames = {name: course.lesson(name) for name in lessons}
+    work = list(_found(submissions, lessons))
+    if not work:
+        raise ValueError(
+            f"no submissions in {submissions}: expected STUDENT/LESSON/LESSON.ipynb with"
+            f" LESSON one of {', '.join(lessons)}"
+        )
+    have = {(w.student, w.lesson) for w in work}
+    work += [w for w in _earlier(course, lessons) if (w.student, w.lesson) not in have]
+    judge = _Judge(course, frames, limits, seed, isolate, hidden=(submissions.resolve(),))
+    todo = [w for w in work if again or judge.changed(w)]
+    problems = []
+    done: dict[str, dict[str, NotebookNode]] = {}
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        running = {pool.submit(judge, w): w for w in todo}
+        for future in tqdm(as_completed(running), total=len(running), desc="grading", unit="nb"):
+            w = running[future]
+            try:
+                notebook, trouble = future.result()
+            except Exception as error:  # a fault of ours: said, and the class goes on
+                problems.append(f"{w.student}, {w.lesson}: {type(error).__name__}: {error}")
+                continue
+            done.setdefault(w.lesson, {})[w.student] = notebook
+            problems += [f"{w.student}, {w.lesson}: {text}" for text in trouble]
+    for lesson, notebooks in sorted(done.items()):
+        for student in course.enter(lesson, notebooks):
+            problems.append(f"{student}, {lesson}: nbgrader failed, see nbgrader.log")
+    save(course)
+    return Outcome(len(todo), len(work) - len(todo), tuple(sorted(problems)))
+
+
+def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
+    """What was handed in, by student and lesson."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: name the one that holds a folder per student")
+    for student in sorted(folder.iterdir()):
+        if student.is_symlink() or not student.is_dir() or student.name.startswith("."):
+            continue
+        for lesson in lessons:
+            path, notes = find(student, lesson)
+            if path is not None or notes:
+                yield Work(student.name, lesson, path, tuple(notes))
+
+
+def _earlier(course: Course, lessons: list[str]) -> Iterator[Work]:
+    """What former runs graded."""
+    for lesson in lessons:
+        for path in course.submitted(lesson):
+            yield Work(path.parts[-3], lesson, path, earlier=True)
+
+
+class _Judge:
+    """Judges one notebook; may be called by several threads."""
+
+    def __init__(self, course, frames, limits, seed, isolate, hidden):
+        self.course, self.frames, self.limits, self.seed = course, frames, limits, seed
+        self.isolate, self.hidden = isolate, (course.folder, *hidden)
+        self.versions = {
+            name: hashlib.sha256(nbformat.writes(frame).encode()).hexdigest()
+            for name, frame in frames.items()
+        }
+
+    def __call__(self, work: Work) -> tuple[NotebookNode, list[str]]:
+        """The judged notebook, and what is to be said to learner and instructor."""
+        frame = self.frames[work.lesson]
+        try:
+            if work.path is None:
+                raise Unreadable(work.notes[0])
+            submission = restore(frame, read(work.path))
+        except Unreadable as error:
+            submission = blank(frame, str(error))
+            report = unjudged(submission.notebook, str(error))
+        else:
+            report = run(
+                frame,
+                submission.notebook,
+                self.limits,
+                self.seed,
+                work.student,
+                self.isolate,
+                self.hidden,
+            )
+        notes = [*work.notes, *submission.notes, *report.notes]
+        notes = list(dict.fromkeys(notes))
+        return _judged(submission.notebook, report, notes, self._stamp(work)), notes
+
+    def changed(self, work: Work) -> bool:
+        """Whether a notebook, its lesson or the seed differs from what was graded."""
+        return self._stamp(work) != self._former(work)
+
+    def _former(self, work: Work) -> dict[str, Any]:
+        return self.course.record(work.student, work.lesson).get("stamp", {})
+
+    def _stamp(self, work: Work) -> dict[str, Any]:
+        """What the marks depend on."""
+        return {
+            "handed_in": self._former(work).get("handed_in") if work.earlier else _hash(work.path),
+            "lesson": self.versions[work.lesson],
+            "seed": hashlib.sha256(str(self.seed).encode()).hexdigest(),
+        }
+
+
+def _hash(path: Path | None) -> str:
+    """The hash of a file, of its beginning if it is too large to be read."""
+    if path is None or not path.is_file() or path.is_symlink():
+        return "none"
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(LARGEST + 1)).hexdigest()
+
+
+def _judged(
+    notebook: NotebookNode, report: Report, notes: list[str], stamp: dict[str, Any]
+) -> NotebookNode:
+    """The notebook as nbgrader takes it: outputs of the judge, and a summary before the rest."""
+    for index, outputs in report.outputs.items():
+        notebook.cells[index].outputs = outputs
+    notebook.metadata["minit2i"] = {
+        "stamp": stamp,
+        "verdicts": [asdict(verdict) for verdict in report.verdicts],
+        "notes": notes,
+    }
+    rows = [
+        f"<tr><td>{escape(v.exercise)}</td><td>{v.points:g} of {v.of:g}</td>"
+        f"<td><pre>{escape(v.message)}</pre></td></tr>"
+        for v in report.verdicts
+    ]
+    head = "<tr><th>Exercise</th><th>Points</th><th>What the judge says</th></tr>"
+    said = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    text = f"<h2>What was graded</h2><table>{head}{''.join(rows)}</table>"
+    text += f"<p>Put right before grading:</p><ul>{said}</ul>" if said else ""
+    text += "<p>Training and figures were not run for grading: their outputs are left out.</p>"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="graded"))
+    return notebook
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def save(course: Course) -> None:
+    """Write gradebook.csv, a row per student, and exercises.csv, a row per exercise."""
+    marks = course.marks()
+    released = {name: course.points(name) for name in course.released()}
+    rows = []
+    for student in sorted({mark.student for mark in marks}):
+        own = [mark for mark in marks if mark.student == student]
+        row: dict[str, Any] = {"student_id": student}
+        for lesson in released:
+            points = [mark.points for mark in own if mark.lesson == lesson]
+            row[lesson] = f"{sum(points):g}" if points else ""
+        row["total"] = f"{sum(mark.points for mark in own):g}"
+        row["of"] = f"{sum(released.values()):g}"
+        row["to_mark"] = sum(mark.to_mark for mark in own)
+        rows.append(row)
+    fields = ["student_id", *released, "total", "of", "to_mark"]
+    write(course.folder / "gradebook.csv", _csv(fields, rows))
+    write(course.folder / "exercises.csv", _csv([*_COLUMNS], _exercise_rows(course, marks)))
+
+
+_COLUMNS = ("student_id", "lesson", "exercise", "points", "of", "message")
+
+
+def _exercise_rows(course: Course, marks: list[Mark]) -> list[dict[str, Any]]:
+    """A row per graded cell: what the gradebook holds, with the judge's words."""
+    rows = []
+    for mark in marks:
+        verdicts = course.record(mark.student, mark.lesson).get("verdicts", [])
+        name = mark.cell.removesuffix("_check")
+        words = next((v["message"] for v in verdicts if v["exercise"] == name), "")
+        words = "to be marked by hand" if mark.to_mark else words
+        values = mark.student, mark.lesson, name, f"{mark.points:g}", f"{mark.of:g}", words
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    return rows
+
+
+def _csv(fields: list[str], rows: list[dict[str, Any]]) -> bytes:
+    """A table in UTF-8 with the mark by which spreadsheets know it; no cell is a formula."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, fields)
+    table.writeheader()
+    for row in rows:
+        table.writerow({key: _plain(value) for key, value in row.items()})
+    return text.getvalue().encode("utf-8-sig")
+
+
+def _plain(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, as text."""
+    return "'" + value if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

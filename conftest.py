@@ -2,7 +2,7 @@
 
 import os
 
-pytest_plugins = ["tests.nbfigures", "tests.shapes"]
+pytest_plugins = ["tests.killrate", "tests.nbfigures", "tests.shapes"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers fill the machine, their kernels inherit this
     os.environ.setdefault("OMP_NUM_THREADS", "1")

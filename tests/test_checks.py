@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from minit2i import checks
+from minit2i.checks.compare import brief, described, difference
 from minit2i.checks.judge import (
     CheckFailed,
     Mistake,
@@ -159,6 +160,8 @@ FAULTS = {
     "raised IndexError": raiser,
     "return x / torch.zeros(2)[5]": raiser,
     "float where a tensor is expected": lambda x: 0.8,
+    "an int where a tensor is expected": lambda x: 1,
+    "got a single number, expected shape (4, 3)": lambda x: x.sum(),
     "numpy array where a torch tensor is expected": lambda x: (2 * x).numpy(),
     "got shape (12,), expected (4, 3)": lambda x: (2 * x).reshape(-1),
     "broadcast against each other": lambda x: 2 * x[:, None, :] + 0 * x[None],
@@ -170,6 +173,31 @@ FAULTS = {
     "a Sub where a plain tensor": lambda x: (2 * x).as_subclass(type("Sub", (torch.Tensor,), {})),
     "something else when it is called again": lambda x, seen=[]: (seen.append(0), len(seen))[1] * x,
 }
+
+
+def test_a_branch_without_return_is_told_from_a_function_without():
+    @exercise()
+    def check(answer, draw):
+        for x in (1.0, -1.0):
+            equal(answer(x), abs(x), "the size")
+
+    assert "which branch ends without a `return`?" in refused(check, lambda x: x if x > 0 else None)
+    assert "is a `return` forgotten?" in refused(check, lambda x: None)
+
+
+def test_numbers_can_be_read():
+    def told(got, expected):
+        pair = (torch.tensor(x, dtype=torch.float64) for x in (got, expected))
+        return difference(*pair, 1e-12, None, False)
+
+    off = "got 0.1, expected 0.1 (off by 1e-09, which is too much here)"
+    assert told([0.1 + 1e-9], [0.1]) == off
+    assert told([-0.0, 1.0], [3.0, 1.0]) == "got 0, expected 3 at [0]; 1 of 2 numbers differs"
+    shown = brief(7), brief(torch.tensor([1, 2])), brief(np.int64(3)), brief(0.5), brief(int)
+    assert shown == ("7", "[1, 2]", "3", "0.5", "int")
+    assert described((1, 2)) == "a tuple of 2 values"
+    assert described(torch.ones(2, 3)) == "a Tensor of shape (2, 3)"
+    assert described(1) == "an int"
 
 
 @pytest.mark.parametrize("says", FAULTS)

@@ -10,10 +10,11 @@ import torch
 from minit2i import checks
 from minit2i.checks.disabled import codes
 from tests import mutants
+from tests.killrate import MUTANTS, RIGHT, SEEN, WRONG, table
 
 mutants.load()
-WRONG = [a for a in mutants.ANSWERS if a.kind == "wrong"]
-RIGHT = [a for a in mutants.ANSWERS if a.kind == "right"]
+WRONG_ANSWERS = [a for a in mutants.ANSWERS if a.kind == "wrong"]
+RIGHT_ANSWERS = [a for a in mutants.ANSWERS if a.kind == "right"]
 EXERCISES = mutants.exercises()
 each_exercise = pytest.mark.parametrize("lesson, name", EXERCISES, ids=map(".".join, EXERCISES))
 
@@ -26,23 +27,38 @@ def patient():
     checks.limit(former)
 
 
-@pytest.mark.parametrize("answer", WRONG, ids=lambda a: a.id)
-def test_wrong_answer_is_refused_with_its_own_message(answer):
+@pytest.mark.parametrize("answer", WRONG_ANSWERS, ids=lambda a: a.id)
+def test_wrong_answer_is_refused_with_its_own_message(answer, record_property):
     message = mutants.refusal(answer.lesson, answer.exercise, answer.answer)
+    record_property(SEEN, (answer.lesson, WRONG, mutants.well_judged(answer, message), 1))
     assert message is not None, "accepted"
     assert answer.says in message
     assert not mutants.others(answer, message), message
 
 
-@pytest.mark.parametrize("answer", RIGHT, ids=lambda a: a.id)
-def test_right_answer_is_accepted(answer):
+@pytest.mark.parametrize("answer", RIGHT_ANSWERS, ids=lambda a: a.id)
+def test_right_answer_is_accepted(answer, record_property):
+    refused = []
     for number in (0, 1, 2):
         checks.seed(number)
         try:
             message = mutants.refusal(answer.lesson, answer.exercise, answer.answer)
         finally:
             checks.seed(0)
-        assert message is None, message
+        refused += [] if message is None else [message]
+    record_property(SEEN, (answer.lesson, RIGHT, not refused, 1))
+    assert not refused, refused[0]
+
+
+def test_the_table_says_100_of_nothing_less():
+    counts = [("one", WRONG, 998, 999), ("one", MUTANTS, 1, 1), ("two", RIGHT, 1, 1)]
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in table(counts)}
+    assert rows == {
+        "lesson": "wrong refused right accepted mutants killed rate",
+        "one": "998/999 0/0 1/1 99.9 %",
+        "two": "0/0 1/1 0/0 100 %",
+        "all": "998/999 1/1 1/1 99.9 %",
+    }
 
 
 @each_exercise
@@ -58,7 +74,7 @@ def test_known_mistake_is_recognised(lesson, name):
 def test_exercise_has_enough_answers(lesson, name):
     here = [a for a in mutants.ANSWERS if (a.lesson, a.exercise) == (lesson, name)]
     assert sum(a.kind == "wrong" for a in here) >= 4
-    assert sum(a.kind == "right" for a in here) >= 2
+    assert sum(a.kind == "right" for a in here) >= 3
 
 
 def test_answers_belong_to_exercises():
@@ -74,12 +90,13 @@ def test_the_notebooks_solution_is_accepted(solution):
 
 
 @pytest.mark.parametrize("solution", mutants.solutions(), ids=lambda s: s.id)
-def test_mutants_of_the_solution_are_refused(solution):
+def test_mutants_of_the_solution_are_refused(solution, record_property):
     former = checks.limit(3)
     try:
-        alive, _, made = mutants.survivors(solution)
+        alive, killed, made = mutants.survivors(solution)
     finally:
         checks.limit(former)
+    record_property(SEEN, (solution.lesson, MUTANTS, killed, made))
     assert made, "nothing between the solution marks to change"
     assert not alive, "survivors:\n" + "\n".join(alive)
 
@@ -207,7 +224,7 @@ def test_package_version_is_no_answer(lesson, name):
 
 
 def _first_right(lesson, name):
-    found = [a.answer for a in RIGHT if (a.lesson, a.exercise) == (lesson, name)]
+    found = [a.answer for a in RIGHT_ANSWERS if (a.lesson, a.exercise) == (lesson, name)]
     assert found, "no right answer is declared"
     return found[0]
 

@@ -27,12 +27,27 @@ def numbers(value: Any) -> np.ndarray:
 
 def brief(value: Any) -> str:
     """A value in at most 120 characters."""
+    if isinstance(value, type):
+        return value.__name__
     if isinstance(value, float):
         return f"{value:.4g}"
     if numeric(value) and math.prod(np.shape(value)) <= 6:
-        return np.array2string(numbers(value), precision=4, separator=", ")
+        shown = numbers(value)
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            shown = shown.astype(np.asarray(value).dtype)  # whole numbers without a point
+        return np.array2string(shown, precision=4, separator=", ")
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def described(value: Any) -> str:
+    """What a value is, as "a Tensor of shape (4, 2)" or "a tuple of 3 values"."""
+    kind = type(value).__name__
+    text = f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+    if type(value) in (list, tuple):
+        return f"{text} of {len(value)} value{'s' * (len(value) != 1)}"
+    size = np.shape(value) if numeric(value) else ()
+    return f"{text} of shape {tuple(size)}" if size else text
 
 
 # --- what is wrong with it ----------------------------------------------------------------------
@@ -45,7 +60,7 @@ def wrong_kind(got: Any, numpy: bool, wanted: str = "tensor") -> str:
     if isinstance(got, np.ndarray):
         return "" if numpy else "the value is a numpy array where a torch tensor is expected"
     if not isinstance(got, torch.Tensor):
-        return f"the value is a {type(got).__name__} where a {wanted} is expected"
+        return f"the value is {described(got)} where a {wanted} is expected"
     return ""
 
 
@@ -55,6 +70,8 @@ def wrong_shape(got: Any, expected: Sequence[int]) -> str:
     if got == expected:
         return ""
     text = f"got shape {got}, expected {expected or 'a single number'}"
+    if not got:
+        text = f"got a single number, expected shape {expected}"
     try:
         grown = np.broadcast_shapes(got, expected) == got and math.prod(got) > math.prod(expected)
     except ValueError:
@@ -99,9 +116,10 @@ def _difference_of_numbers(got: np.ndarray, expected: np.ndarray, tol: float | i
     """Of two arrays of one shape: where numbers are lost, or further apart than allowed."""
     lost = ~np.isfinite(got) & np.isfinite(expected)
     if lost.any():
+        count = f"{int(lost.sum())} of {lost.size} numbers"
         return (
-            f"{int(lost.sum())} of {lost.size} numbers are NaN or infinite: a division by zero, "
-            "or the root or logarithm of a negative number?"
+            f"{'got a number that is' if lost.size == 1 else f'got {count}'} NaN or infinite: "
+            "a division by zero, or the root or logarithm of a negative number?"
         )
     with np.errstate(invalid="ignore"):
         near = np.abs(got - expected) <= tol * np.maximum(1, np.abs(expected))
@@ -110,11 +128,15 @@ def _difference_of_numbers(got: np.ndarray, expected: np.ndarray, tol: float | i
     if near.all():
         return ""
     first = np.unravel_index(int(np.argmin(near)), near.shape)
-    text = f"got {got[first]:.6g}, expected {expected[first]:.6g}"
+    # Adding 0 turns -0 into 0.
+    given, wanted = f"{got[first] + 0:.6g}", f"{expected[first] + 0:.6g}"
+    text = f"got {given}, expected {wanted}"
+    if given == wanted:
+        text += f" (off by {abs(got[first] - expected[first]):.1g}, which is too much here)"
     if near.size == 1:
         return text
-    place = ", ".join(str(int(i)) for i in first)
-    return f"{text} at [{place}]; {int((~near).sum())} of {near.size} numbers differ"
+    place, count = ", ".join(str(int(i)) for i in first), int((~near).sum())
+    return f"{text} at [{place}]; {count} of {near.size} numbers differ{'s' * (count == 1)}"
 
 
 # --- whether two are the same -------------------------------------------------------------------

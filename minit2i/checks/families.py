@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn.functional import softplus
 
-from minit2i.checks.judge import Mistake, equal, exercise, holds, shape
+from minit2i.checks.judge import Mistake, described, equal, exercise, holds, raw, shape
 
 # --- reparameterised ----------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def _gradient(output, *inputs):
     mistakes=[
         Mistake(
             "the variance stands where the standard deviation belongs",
-            "what multiplies eps is a standard deviation, and exp(log_variance) is not one",
+            "what multiplies eps is a standard deviation: is exp(log_variance) one?",
             wrong=lambda mean, log_variance, eps: mean + log_variance.exp() * eps,
         ),
         Mistake(
@@ -33,17 +33,17 @@ def _gradient(output, *inputs):
         ),
         Mistake(
             "the half stands outside the exponential",
-            "the root of exp(a) is exp(a / 2), not exp(a) / 2",
+            "square what multiplies eps: is exp(log_variance) what comes out?",
             wrong=lambda mean, log_variance, eps: mean + 0.5 * log_variance.exp() * eps,
         ),
         Mistake(
             "the root is taken of the logarithm",
-            "take the root of the variance, not of its logarithm",
+            "which of the two has a root that is a deviation: the variance or its logarithm?",
             wrong=lambda mean, log_variance, eps: mean + log_variance.abs().sqrt() * eps,
         ),
         Mistake(
             "the mean is scaled along with the noise",
-            "the deviation should multiply eps alone",
+            "at eps = 0 the mean should come back, whatever the variance",
             wrong=lambda mean, log_variance, eps: (mean + eps) * (log_variance / 2).exp(),
         ),
         Mistake(
@@ -77,7 +77,11 @@ def reparameterised(answer, draw):
     log_variance = draw.uniform(-2, 1, b, 2)
     equal(answer(mean, log_variance, 0 * eps), mean, "without noise, z is the mean")
     z = answer(mean, log_variance, eps)
-    equal(z, mean + (0.5 * log_variance).exp() * eps, "z = mean + standard deviation times eps")
+    equal(
+        z,
+        mean + (0.5 * log_variance).exp() * eps,
+        "z is a draw of N(mean, exp(log_variance)), made from eps",
+    )
     mean, log_variance = mean.requires_grad_(), log_variance.requires_grad_()
     z = answer(mean, log_variance, eps)
     by_mean, by_log_variance = _gradient(z, mean, log_variance)
@@ -146,7 +150,7 @@ def _gauss(square, sigma, d):
         ),
         Mistake(
             "the standard deviation stands for the variance in the KL divergence",
-            "the trace term of the KL divergence holds a variance",
+            "what is e^l in (6): a deviation or a variance?",
             wrong=_with(kl=lambda m, lv, _: 0.5 * (m**2 + (lv / 2).exp() - 1 - lv).sum(1)),
         ),
         Mistake(
@@ -183,7 +187,7 @@ def _gauss(square, sigma, d):
         ),
         Mistake(
             "the KL divergence runs the other way",
-            "KL(q, p) averages over q; the variance of q does not stand in a denominator",
+            "KL(q ‖ p) averages over q: whose variance may then stand in a denominator?",
             wrong=_with(kl=lambda m, lv, _: 0.5 * ((1 + m**2) / lv.exp() - 1 + lv).sum(1)),
         ),
         Mistake(
@@ -193,41 +197,41 @@ def _gauss(square, sigma, d):
         ),
         Mistake(
             "the KL divergence is averaged over the latents",
-            "the divergence of independent coordinates is a sum",
+            "(6) adds up the coordinates: is that a sum or a mean?",
             wrong=_with(kl=lambda m, lv, each: 0.5 * each.mean(1)),
         ),
         Mistake(
             "the KL divergence is left out",
-            "reconstruction alone is no bound",
+            "reconstruction alone is no bound on log p(x): what does (5) take away?",
             wrong=_with(kl=lambda m, lv, each: 0 * each.sum(1)),
         ),
         Mistake(
             "the squared error stands without sigma",
-            "a likelihood in nats states its sigma",
+            "a squared error is no likelihood: write the log of the whole density",
             wrong=_with(fit=lambda square, sigma, d: -square),
         ),
         Mistake(
             "the constants of the Gaussian are dropped",
-            "nats can only be compared with every constant in place",
+            "nats are compared with every constant in place: write the log of the whole density",
             wrong=_with(fit=lambda square, sigma, d: -0.5 * square / sigma**2),
         ),
         Mistake(
             "the 2 pi of the Gaussian is dropped",
-            "write the logarithm of the whole density",
+            "write the log of the whole density",
             wrong=_with(
                 fit=lambda square, sigma, d: -0.5 * square / sigma**2 - d * math.log(sigma)
             ),
         ),
         Mistake(
             "sigma is not squared",
-            "the exponent of a Gaussian holds its variance",
+            "which power of sigma stands in the exponent of a Gaussian?",
             wrong=_with(
                 fit=lambda square, sigma, d: _gauss(square * sigma, sigma, d),
             ),
         ),
         Mistake(
             "sigma stands without its square in the constant",
-            "2 pi sigma² stands under the root of the Gaussian's constant",
+            "write down a Gaussian density: which power of sigma stands before the exponential?",
             wrong=_with(
                 fit=lambda square, sigma, d: (
                     -0.5 * square / sigma**2 - 0.5 * d * math.log(2 * math.pi * sigma)
@@ -259,7 +263,7 @@ def elbo(answer, draw):
     x, mean, eps = draw.normal(b, d), draw.normal(b, k), draw.normal(b, k)
     log_variance, sigma = draw.uniform(-1.5, 1, b, k), draw.uniform(0.3, 0.8)
     got = answer(x, mean, log_variance, decode, sigma, eps)
-    shape(got, (b,), "one number for each sample")
+    shape(got, (b,), "there is one number for each sample")
     z = mean + (0.5 * log_variance).exp() * eps
     normal = torch.distributions.Normal
     fit = normal(decode(z), sigma).log_prob(x).sum(1)
@@ -343,17 +347,17 @@ def _layer(**part):
         ),
         Mistake(
             "the log-determinant sums exp(s) instead of s",
-            "the logarithm of a product of exponentials is a sum of what?",
+            "the logarithm of a product of exponentials is a sum: of what?",
             wrong=_layer(det=lambda s, raw, mask: ((1 - mask) * s.exp()).sum(1)),
         ),
         Mistake(
             "the determinant is returned without its logarithm",
-            "the logarithm is asked for",
+            "a product of scales is returned, where (10) has a sum",
             wrong=_layer(det=lambda s, raw, mask: s.sum(1).exp()),
         ),
         Mistake(
             "the log-determinant is averaged over the coordinates",
-            "the determinant of a triangular matrix is a product over the whole diagonal",
+            "the determinant of a triangular matrix is a product over its whole diagonal",
             wrong=_layer(det=lambda s, raw, mask: s.mean(1)),
         ),
         Mistake(
@@ -363,37 +367,37 @@ def _layer(**part):
         ),
         Mistake(
             "the network sees the changed half instead of the kept one",
-            "mask is 1 where a coordinate is kept",
+            "is the mask 1 where a coordinate is kept, or where it changes?",
             wrong=_layer(seen=lambda mask, x: (1 - mask) * x),
         ),
         Mistake(
             "the mask is read the other way round",
-            "mask is 1 where a coordinate is kept",
+            "is the mask 1 where a coordinate is kept, or where it changes?",
             wrong=_layer(seen=lambda mask, x: (1 - mask) * x, free=lambda mask: mask),
         ),
         Mistake(
             "every coordinate is scaled and shifted",
-            "the kept coordinates must come through unchanged",
+            "the kept coordinates must come through unchanged: what does 1 - m do in (9)?",
             wrong=_layer(free=lambda mask: torch.ones_like(mask)),
         ),
         Mistake(
             "the kept coordinates are shifted",
-            "in (9) the factor 1 - m stands before the shift too",
+            "the kept coordinates must come through unchanged: what does 1 - m multiply in (9)?",
             wrong=lambda x, mask, net, inverse=False: _unmasked(x, mask, net, inverse, shift=True),
         ),
         Mistake(
             "the kept coordinates are scaled",
-            "in (9) the factor 1 - m stands before the scale too",
+            "the kept coordinates must come through unchanged: what does 1 - m multiply in (9)?",
             wrong=lambda x, mask, net, inverse=False: _unmasked(x, mask, net, inverse, shift=False),
         ),
         Mistake(
             "the shift comes before the scale",
-            "a good layer, but not (9): there t is added last",
+            "a good layer, but not that of (9): what is added last there?",
             wrong=lambda x, mask, net, inverse=False: _shift_first(x, mask, net, inverse),
         ),
         Mistake(
             "scale and shift are swapped",
-            "the network gives s first, then t",
+            "in which order does the network give the two?",
             wrong=_layer(swap=True),
         ),
         Mistake(
@@ -412,7 +416,7 @@ def _layer(**part):
             wrong=_layer(flip=1),
         ),
         Mistake(
-            "inverse=True is not treated",
+            "inverse=True changes nothing",
             "the last argument asks for the way back",
             wrong=lambda x, mask, net, inverse=False: _coupling(x, mask, net),
         ),
@@ -433,7 +437,8 @@ def coupling(answer, draw):
         x = draw.normal(b, d)
         got = answer(x, mask, net)
         if not isinstance(got, tuple | list) or len(got) != 2:
-            holds(False, "the answer is a pair: y and the log-determinant")
+            claim = "two values come back: y and the log-determinant"
+            holds(False, claim, got=described(raw(got)))
             return
         s, t = net(x * mask).split(d, dim=1)
         change = mask == 0
@@ -444,7 +449,11 @@ def coupling(answer, draw):
             lambda p, mask=mask, net=net: _coupling(p[None], mask, net)[0][0], x[0]
         )
         by_autograd = torch.linalg.slogdet(jacobian)[1]
-        equal(got[1], log_det, "the log-determinant is that of the Jacobian, one a sample")
+        equal(
+            got[1],
+            log_det,
+            "the log-determinant is that of the Jacobian, one number for each sample",
+        )
         equal(got[1][0], by_autograd, "autograd's Jacobian has the same log-determinant")
         learns = _gradient(got[0].sum(1) + got[1], offset)[0]
         expected = torch.autograd.grad((y.sum(1) + log_det).sum(), offset, retain_graph=True)[0]
@@ -471,12 +480,12 @@ def coupling(answer, draw):
         ),
         Mistake(
             "the ratio p/q is returned",
-            "D is a probability; set the derivative of p log D + q log(1 - D) to zero",
+            "D is a probability: where is the derivative of p log D + q log(1 - D) zero?",
             wrong=lambda p, q: p / q,
         ),
         Mistake(
             "the logit is returned",
-            "D is the sigmoid of this",
+            "this may be any number, and D lies between 0 and 1",
             wrong=lambda p, q: (p / q).log(),
         ),
         Mistake(
@@ -491,7 +500,7 @@ def coupling(answer, draw):
         ),
         Mistake(
             "a softmax of the densities is taken",
-            "densities are not logits",
+            "a softmax takes logits, and densities are none",
             wrong=lambda p, q: (p - q).sigmoid(),
         ),
     ],
@@ -500,10 +509,16 @@ def optimal_discriminator(answer, draw):
     """D*(x) = p(x)/(p(x) + q(x)) (Goodfellow et al. 2014, proposition 1), tensors of any shape."""
     p, q = draw.normal(6).softmax(0), draw.normal(6).softmax(0)
     best = answer(p, q)
-    equal(answer(p, p), torch.full((6,), 0.5, dtype=torch.float64), "at p = q it cannot tell")
-    shape(best, (6,), "one value for each point")
+    equal(
+        answer(p, p),
+        torch.full((6,), 0.5, dtype=torch.float64),
+        "at p = q the discriminator cannot tell",
+    )
+    shape(best, (6,), "there is one value for each point")
     slope = p / best - q / (1 - best)
-    equal(slope, torch.zeros_like(p), "no change of D raises p log D + q log(1 - D)")
+    equal(
+        slope, torch.zeros_like(p), "no change of D raises p log D + q log(1 - D): its slope is 0"
+    )
     zero = torch.zeros(2, dtype=torch.float64)
     equal(answer(p[:2], zero), zero + 1, "where only the data lies, D is sure")
     equal(answer(zero, q[:2]), zero, "where only the generator lies, D is sure")
@@ -551,7 +566,7 @@ def _game(**part):
     mistakes=[
         Mistake(
             "the two losses are returned the other way round",
-            "the discriminator's loss comes first",
+            "whose loss comes first in the docstring?",
             wrong=lambda logit, generator, real, z: _losses(logit, generator, real, z)[::-1],
         ),
         Mistake(
@@ -581,7 +596,7 @@ def _game(**part):
         ),
         Mistake(
             "the discriminator's value is returned instead of its loss",
-            "an optimizer minimises",
+            "an optimiser minimises, and D plays for a high value",
             wrong=_game(d=lambda real, fake: -softplus(-real).mean() - softplus(fake).mean()),
         ),
         Mistake(
@@ -596,7 +611,7 @@ def _game(**part):
         ),
         Mistake(
             "the losses are sums over the batch",
-            "an expectation is estimated by a mean",
+            "does an expectation grow with the number of samples?",
             wrong=_game(
                 d=lambda r, f: softplus(-r).sum() + softplus(f).sum(),
                 g=lambda f: softplus(-f).sum(),
@@ -614,12 +629,12 @@ def _game(**part):
         ),
         Mistake(
             "the logits stand in the losses without sigmoid and logarithm",
-            "that is another game (the Wasserstein GAN's); this one is played in logarithms of D",
+            "that is another game (the Wasserstein GAN's): what stands around D in (12)?",
             wrong=_game(d=lambda r, f: f.mean() - r.mean(), g=lambda f: -f.mean()),
         ),
         Mistake(
-            "the logits are taken for probabilities of the sigmoid's loss without their logarithm",
-            "the game is played in logarithms of D",
+            "probabilities are averaged, not their logarithms",
+            "what stands around D in (12)?",
             wrong=_game(
                 d=lambda r, f: -r.sigmoid().mean() - (1 - f.sigmoid()).mean(),
                 g=lambda f: -f.sigmoid().mean(),
@@ -641,23 +656,36 @@ def gan_losses(answer, draw):
     real, z = draw.normal(b, d) + 0.5, draw.normal(n, k)
     got = answer(logit, generator, real, z)
     if not isinstance(got, tuple | list) or len(got) != 2:
-        holds(False, "the answer is a pair: the discriminator's loss and the generator's")
+        holds(
+            False,
+            "two values come back: the discriminator's loss and the generator's",
+            got=described(raw(got)),
+        )
         return
     p, q = (2 * (x @ direction) + bias for x in (real, generator(z).detach()))
     p, q = 1 / (1 + (-p).exp()), 1 / (1 + (-q).exp())
-    equal(got[0], -p.log().mean() - (1 - q).log().mean(), "D's loss is the negative game")
-    equal(got[1], -q.log().mean(), "G's loss is -E log D(G(z))")
+    values = equal(
+        got[0],
+        -p.log().mean() - (1 - q).log().mean(),
+        "D's loss is the negative of the game's value (12)",
+    )
+    values &= equal(got[1], -q.log().mean(), "G's loss is the non-saturating one")
     leak = _gradient(got[0], generator.weight)[0]
     push = _gradient(got[1], generator.weight)[0]
-    generator.leaks = bool(leak.abs().max() > 1e-9)
-    generator.cut = bool(push.abs().max() < 1e-9)
+    # Where the values are wrong too, the gradients explain nothing.
+    generator.leaks = values and bool(leak.abs().max() > 1e-9)
+    generator.cut = values and bool(push.abs().max() < 1e-9)
     equal(leak, torch.zeros_like(leak), "the discriminator's loss moves the discriminator alone")
     expected = torch.autograd.grad(softplus(-logit(generator(z))).mean(), generator.weight)[0]
     equal(push, expected, "the generator's gradient arrives through the discriminator")
     theirs = softplus(-logit(real)).mean() + softplus(logit(generator(z).detach())).mean()
     expected = torch.autograd.grad(theirs, slope)[0]
-    equal(_gradient(got[0], slope)[0], expected, "the discriminator learns from real and fake")
+    equal(
+        _gradient(got[0], slope)[0], expected, "D's loss teaches D from real and from fake samples"
+    )
     far = answer(lambda x: 0 * logit(x) - 800, generator, real, z)
     equal(
-        far[1], torch.tensor(800.0, dtype=torch.float64), "a sure discriminator gives no infinity"
+        far[1],
+        torch.tensor(800.0, dtype=torch.float64),
+        "where D is sure (logit -800) G's loss is large, not infinite or cut off",
     )

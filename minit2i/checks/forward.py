@@ -23,7 +23,7 @@ def _after_one(rest):
     mistakes=[
         Mistake(
             "index 0 is missing",
-            "T steps have T + 1 states: what is left of the data before the first step?",
+            "T steps have T + 1 states: which share of the data is left before the first step?",
             wrong=lambda betas: (1 - betas).cumprod(0),
         ),
         Mistake(
@@ -55,7 +55,7 @@ def _after_one(rest):
         ),
         Mistake(
             "exp(-sum of beta) is only an approximation for small beta",
-            "log(1 - beta) is not -beta: take the exact product",
+            "(7) uses it to estimate the end of the chain; here (5) is asked for, exactly",
             wrong=_after_one(lambda betas: (-betas.cumsum(0)).exp()),
         ),
         Mistake(
@@ -139,12 +139,12 @@ def _own_noise(x0, alpha_bar, eps):
         ),
         Mistake(
             "x0 is scaled by alpha_bar without its root",
-            "signal and noise variance sum to 1 for data of variance 1: does yours?",
+            "for data of variance 1 the variances of signal and noise add up to 1: do yours?",
             wrong=_mixed(lambda a: a, lambda a: (1 - a).sqrt()),
         ),
         Mistake(
             "both roots are missing",
-            "alpha_bar and 1 - alpha_bar are variances; x0 and eps are multiplied by deviations",
+            "alpha_bar and 1 - alpha_bar are variances: what is the variance of c * eps?",
             wrong=_mixed(lambda a: a, lambda a: 1 - a),
         ),
         Mistake(
@@ -154,7 +154,7 @@ def _own_noise(x0, alpha_bar, eps):
         ),
         Mistake(
             "the noise is scaled by 1 - sqrt(alpha_bar)",
-            "the variances sum to 1, not the standard deviations",
+            "what adds up to 1 are the variances, not the standard deviations",
             wrong=_mixed(torch.sqrt, lambda a: 1 - a.sqrt()),
         ),
         Mistake(
@@ -174,22 +174,22 @@ def _own_noise(x0, alpha_bar, eps):
         ),
         Mistake(
             "alpha_bar is not reshaped to one value per sample",
-            "(b,) lines up with the LAST axis of x0: give it one axis of length 1 for each other",
+            "(b,) lines up with the last axis of x0, but the samples lie along the first",
             wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar),
         ),
         Mistake(
             "alpha_bar is reshaped for two axes only",
-            "pictures have shape (b, c, h, w): count the axes of x0",
+            "pictures have shape (b, c, h, w): how many axes has x0 here?",
             wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[:, None]),
         ),
         Mistake(
             "alpha_bar is reshaped for pictures only",
-            "points have shape (b, 2): count the axes of x0",
+            "points have shape (b, 2): how many axes has x0 here?",
             wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[:, None, None, None]),
         ),
         Mistake(
             "one alpha_bar serves the whole batch",
-            "every sample of a batch has its own t",
+            "every sample of a batch has its own time, hence its own alpha_bar",
             wrong=_mixed(*ROOTS, column=lambda alpha_bar, x0: alpha_bar[0]),
         ),
         Mistake(
@@ -217,7 +217,11 @@ def closed_form(answer, draw):
     equal(answer(x0[:2], one, eps[:2]), x0[:2], "at alpha_bar = 1 nothing is lost")
     x0, eps = draw.normal(b, b), draw.normal(b, b)
     expected = a**0.5 * x0 + (1 - a) ** 0.5 * eps
-    equal(answer(x0, alpha_bar, eps), expected, "alpha_bar belongs to rows, in a square batch too")
+    equal(
+        answer(x0, alpha_bar, eps),
+        expected,
+        "alpha_bar belongs to the samples (rows), in a square batch too",
+    )
     x0, eps = draw.normal(b, 1, 4, 4), draw.normal(b, 1, 4, 4)
     a = alpha_bar.view(b, 1, 1, 1)
     expected = a**0.5 * x0 + (1 - a) ** 0.5 * eps
@@ -282,34 +286,34 @@ def _refuses_too_much(calls):
         ),
         Mistake(
             "only beta_max is rescaled",
-            "the SUM of the betas is to stay: both ends of the line count",
+            "the sum of the betas is to stay: both ends of the line count",
             wrong=_linear(low=lambda T: 1),
         ),
         Mistake(
             "only beta_min is rescaled",
-            "the SUM of the betas is to stay: both ends of the line count",
+            "the sum of the betas is to stay: both ends of the line count",
             wrong=_linear(high=lambda T: 1),
         ),
         Mistake(
             "1000 / T is rounded to a whole number",
-            "// drops the fraction",
+            "// drops the fraction, and the sum of the betas is off by it",
             wrong=_both(lambda T: 1000 // T),
         ),
         Mistake(
             "a chain of more than 1000 steps is not rescaled",
-            "more steps are smaller steps",
+            "the sum of the betas is to stay: should more steps be larger or smaller ones?",
             wrong=_both(lambda T: max(1, 1000 / T)),
         ),
         Mistake(
             "the root of beta lies on a line, and not beta",
-            "that is another schedule (the one of Stable Diffusion): is beta itself evenly spaced?",
+            "that is another schedule (Stable Diffusion has it): here beta itself is evenly spaced",
             wrong=_linear(
                 line=lambda a, b, T, dtype: torch.linspace(a**0.5, b**0.5, T, dtype=dtype) ** 2
             ),
         ),
         Mistake(
             "the last beta falls short",
-            "T points have T - 1 gaps between them",
+            "the last of the T values is the upper end itself: how many gaps lie between T points?",
             wrong=_linear(
                 line=lambda a, b, T, dtype: a + (b - a) * torch.arange(T, dtype=dtype) / T
             ),
@@ -335,19 +339,19 @@ def _refuses_too_much(calls):
         ),
         Mistake(
             "this is alpha_bar",
-            "return the betas; your alpha_bar makes the product of them",
+            "the betas are asked for; exercise 1 makes their product",
             wrong=_linear(
                 line=lambda a, b, T, dtype: (1 - torch.linspace(a, b, T, dtype=dtype)).cumprod(0)
             ),
         ),
         Mistake(
             "a T too small is not refused",
-            "a beta of 1 or more is no variance of such a step: raise ValueError",
+            "a step with beta = 1 leaves nothing of the signal, and beyond 1 there is no such step",
             wrong=_linear(refuse=lambda last: False),
         ),
         Mistake(
             "a beta too large is clipped instead of refused",
-            "clipped betas no longer have the promised sum: raise ValueError",
+            "clipped betas no longer have the promised sum: honest code refuses",
             wrong=_clamped,
         ),
         Mistake(
@@ -357,12 +361,12 @@ def _refuses_too_much(calls):
         ),
         Mistake(
             "the limit on T is fixed",
-            "how small T may be depends on beta_max: look at the last scaled beta",
+            "how small T may be depends on beta_max too",
             wrong=_fixed_limit,
         ),
         Mistake(
             "a chain is refused whose last beta is below 1",
-            "0.5 and even 0.95 are allowed: compare the scaled beta_T with 1",
+            "0.5 and even 0.95 are allowed: where is the limit, and of which number?",
             when=_refuses_too_much,
         ),
     ],
@@ -381,7 +385,13 @@ def linear(answer, draw):
         expected=500 * (low + high),
     )
     expected = torch.tensor(expected, dtype=torch.float64)
-    equal(got, expected, "the betas lie on a line", tol=1e-12, dtype=torch.float64)
+    equal(
+        got,
+        expected,
+        "the betas lie on a line between the two scaled ends",
+        tol=1e-12,
+        dtype=torch.float64,
+    )
     got = answer(1000)
     equal(1e4 * got[0], 1.0, "beta_1 = 0.0001 for T = 1000")
     equal(1e4 * got[-1], 200.0, "beta_T = 0.02 for T = 1000")
@@ -438,17 +448,17 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
     mistakes=[
         Mistake(
             "the last beta is not clipped",
-            "f(T) = 0, so the last beta is 1 and nothing of the signal is left to divide by",
+            "f(T) = 0: what is the last beta then, and what will the way back divide by?",
             wrong=_cosine(clip=lambda beta, limit: beta),
         ),
         Mistake(
             "the limit is fixed at 0.999",
-            "beta_clip is an argument",
+            "beta_clip is an argument: what happens to yours when it is 0.4?",
             wrong=_cosine(clip=lambda beta, limit: beta.clamp(max=0.999)),
         ),
         Mistake(
             "only the last beta is clipped",
-            "with a lower limit several betas lie above it",
+            "with a lower limit than 0.999 several betas lie above it",
             wrong=_cosine(
                 clip=lambda beta, limit: torch.cat([beta[:-1], beta[-1:].clamp(max=limit)])
             ),
@@ -460,7 +470,7 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
         ),
         Mistake(
             "the offset s is left out",
-            "without s the first steps add almost no noise",
+            "without s in (8) the first steps add next to no noise",
             wrong=_cosine(angle=lambda u, s: u * math.pi / 2),
         ),
         Mistake(
@@ -470,12 +480,12 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
         ),
         Mistake(
             "the brackets around 1 + s are missing",
-            "/ binds before +",
+            "/ binds before +: which part of your angle does it divide?",
             wrong=_cosine(angle=lambda u, s: ((u + s) / 1 + s) * math.pi / 2),
         ),
         Mistake(
             "the offset is 0.008 whatever s is",
-            "s is an argument",
+            "s is an argument: does your angle change with it?",
             wrong=_cosine(angle=lambda u, s: (u + 0.008) / 1.008 * math.pi / 2),
         ),
         Mistake(
@@ -485,7 +495,7 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
         ),
         Mistake(
             "the cosine is not squared",
-            "that is sqrt(alpha_bar), the factor of x0",
+            "the curve (8) is one of variances, and a cosine alone is an amplitude",
             wrong=_cosine(bend=torch.cos),
         ),
         Mistake(
@@ -505,17 +515,17 @@ def _short_axis(T, s=0.008, beta_clip=0.999):
         ),
         Mistake(
             "these are the ratios, not the betas",
-            "alpha = 1 - beta is what a step keeps",
+            "what a step keeps is alpha; beta is what it takes away",
             wrong=_cosine(betas=lambda f: f[1:] / f[:-1]),
         ),
         Mistake(
             "this is 1 - alpha_bar, the loss since the start",
-            "beta_t is what step t alone removes: divide by the entry before",
+            "beta_t is what step t alone removes, of what the step before had left",
             wrong=_cosine(betas=lambda f: 1 - f[1:] / f[0]),
         ),
         Mistake(
             "t runs over T values instead of T + 1",
-            "T betas are ratios of T + 1 values of f, from t = 0 to t = T",
+            "T betas are ratios of neighbours: how many values of f does that take?",
             wrong=_short_axis,
         ),
     ],
@@ -527,7 +537,12 @@ def cosine(answer, draw):
     free = torch.tensor([1 - f[t] / f[t - 1] for t in range(1, T + 1)], dtype=torch.float64)
     got = answer(T, s, 0.999)
     shape(got, (T,), "T steps have T betas")
-    equal(got[:-1], free[:-1], "up to the last step alpha_bar is f(t)/f(0)", dtype=torch.float64)
+    equal(
+        got[:-1],
+        free[:-1],
+        "the betas before the last make alpha_bar = f(t)/f(0)",
+        dtype=torch.float64,
+    )
     equal(got[-1], 0.999, "the last beta is clipped")
     limit = draw.uniform(0.3, 0.5)
     expected = free.clamp(max=limit)
@@ -572,22 +587,22 @@ def cosine(answer, draw):
         ),
         Mistake(
             "this is the logarithm",
-            "return the ratio itself; plots take the logarithm of it",
+            "the ratio itself is asked for; plots take the logarithm of it",
             wrong=lambda alpha_bar: (alpha_bar / (1 - alpha_bar)).log(),
         ),
         Mistake(
             "this is in decibels",
-            "return the ratio itself, without 10 log10",
+            "the ratio itself is asked for; decibels are for plots",
             wrong=lambda alpha_bar: 10 * (alpha_bar / (1 - alpha_bar)).log10(),
         ),
         Mistake(
             "index 0 is missing",
-            "keep one entry for each entry of alpha_bar: torch divides by 0 without complaint",
+            "one entry is asked for each entry of alpha_bar; torch divides by 0 without complaint",
             wrong=lambda alpha_bar: (alpha_bar / (1 - alpha_bar))[1:],
         ),
         Mistake(
             "clean data has a finite ratio",
-            "without noise the ratio is infinite: no small number is needed below the fraction",
+            "without noise the ratio is infinite, and torch divides by 0 without complaint",
             wrong=lambda alpha_bar: alpha_bar / (1 - alpha_bar).clamp(min=1e-8),
         ),
         Mistake(
@@ -597,7 +612,7 @@ def cosine(answer, draw):
         ),
         Mistake(
             "Python's own numbers are divided",
-            "Python refuses to divide by 0, a tensor gives infinity: divide whole tensors",
+            "Python refuses to divide by 0, where a tensor gives infinity",
             when=lambda calls: any(isinstance(call.error, ZeroDivisionError) for call in calls),
         ),
     ],
@@ -609,5 +624,5 @@ def snr(answer, draw):
     at_ends = answer(ends)  # first: the mistakes differ on it
     inside = draw.uniform(0.01, 0.99, draw.integer(4, 8))
     ratio = 1 / (1 / inside - 1)
-    equal(answer(inside), ratio, "the ratio of the two variances", dtype=inside.dtype)
-    equal(at_ends, expected, "infinite for clean data, 1 at alpha_bar = ½, 0 for pure noise")
+    equal(answer(inside), ratio, "each entry is the ratio of the two variances", dtype=inside.dtype)
+    equal(at_ends, expected, "it is infinite for clean data, 1 at alpha_bar = ½, 0 for pure noise")

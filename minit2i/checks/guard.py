@@ -5,6 +5,7 @@ call, keeps the package's own version switched off meanwhile, ends the body at t
 makes going on senseless, and says in the end what was wrong.
 """
 
+import _thread
 import functools
 import sys
 import threading
@@ -16,8 +17,9 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
+from tqdm._monitor import TMonitor
 
-from minit2i.checks.compare import alike, brief, numeric, unchanged
+from minit2i.checks.compare import alike, brief, described, numeric, unchanged
 from minit2i.checks.disabled import table
 from minit2i.checks.draws import Draw, reseed
 from minit2i.checks.errors import raised_at, told
@@ -26,6 +28,8 @@ from minit2i.checks.surroundings import put_back
 
 ROUNDS = 2  # on different numbers, so that numbers seen once are no answer
 _PRINT = print
+# Calls with which code would get out of the hook's sight.
+_ESCAPES = (sys.setprofile, *(vars(_thread)[n] for n in dir(_thread) if n.startswith("start_")))
 _HERE = threading.local()
 
 
@@ -96,14 +100,20 @@ class Run:
     # leaves nothing to put back in the package.
     @no_type_check
     def hook(self, frame: types.FrameType, event: str, arg: Any) -> None:
-        """Stop what is switched off, and count what is printed, while the learner's code runs."""
+        """Stop what an answer may not do, and count what is printed, while its code runs."""
         if not self.inside:
             return
         if event == "call" and id(frame.f_code) in self.disabled:
             self.package = self.disabled[id(frame.f_code)]
             raise PackageCalled(f"{self.package} is switched off while your answer runs")
-        if event == "c_call" and arg is _PRINT:
+        if event != "c_call":
+            return
+        if arg is _PRINT:
             self.printed += 1
+        elif arg in _ESCAPES and not _progress_bar(frame):
+            self.problem = self.problem or (
+                f"an answer may not call {arg.__name__} while it is judged: no threads, no profiler"
+            )
 
     def round(self, number: int) -> None:
         """Run the body once; then repeat the first call, which must give the same again."""
@@ -169,6 +179,8 @@ class Run:
                 "is a `return` forgotten?",
                 "it prints its result instead of returning it",
             )
+            if any(one.parent is None and numeric(one.output) for one in self.calls):
+                forgot = "an earlier call gave a value: which branch ends without a `return`?"
             hint = prints if self.printed > printed else forgot
             self.refuse(f"your answer returned None: {hint}")
         self.refuse_changed_inputs(call, args, kwargs)
@@ -239,11 +251,13 @@ class Run:
                 return "not written yet: replace `raise NotImplementedError` by your answer"
             return f"your answer raised {told(error)}{raised_at(error, self.answer)}"
         given = next((c.output for c in reversed(self.calls) if c.output is not MISSING), None)
-        if numeric(given):
-            given = f"{type(given).__name__} of shape {tuple(np.shape(given))}"
-        else:
-            given = brief(given)
+        given = described(given) if numeric(given) else brief(given)
         return f"the check cannot compute with what your answer returned ({given}): {told(error)}"
+
+
+def _progress_bar(frame: types.FrameType) -> bool:
+    """Whether it is tqdm that starts its monitor thread, with the first bar."""
+    return frame.f_back is not None and frame.f_back.f_code is TMonitor.__init__.__code__
 
 
 def current() -> Run | None:

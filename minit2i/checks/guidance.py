@@ -2,7 +2,16 @@
 
 import torch
 
-from minit2i.checks.judge import Mistake, equal, exercise, holds, raises
+from minit2i.checks.judge import (
+    Mistake,
+    described,
+    equal,
+    exercise,
+    fits_points_only,
+    holds,
+    raises,
+    raw,
+)
 
 
 def _column(values, like):
@@ -96,8 +105,8 @@ def _deviation(x, y, means, std, weights):
     ],
     mistakes=[
         Mistake(
-            "that is the conditional score, the marginal is not taken away",
-            "log p(y | x) has two terms that depend on x; which one is missing?",
+            "this is the conditional score: the marginal is not taken away",
+            "log p(y | x) has two terms that depend on x: which one is missing?",
             wrong=_no_marginal,
         ),
         Mistake(
@@ -122,22 +131,22 @@ def _deviation(x, y, means, std, weights):
         ),
         Mistake(
             "the Gaussians are not normalised",
-            "a wide Gaussian is low: which power of its std stands before the exponential?",
+            "a wide Gaussian is low: what stands in front of the exponential?",
             wrong=_no_normaliser,
         ),
         Mistake(
             "the Gaussians are normalised as in one dimension",
-            "an isotropic Gaussian in d dimensions is a product of d: how often does 1/σ occur?",
+            "an isotropic Gaussian in d dimensions is a product: how often does 1/σ occur?",
             wrong=_one_power,
         ),
         Mistake(
-            "the exponent of the Gaussian is not -|x - m|²/(2 σ²)",
-            "your posterior comes from another density: is there a ½, and is σ squared?",
+            "the posterior comes from another exponent than a Gaussian's",
+            "write out the Gaussian density: is there a ½ in your exponent, and is σ squared?",
             wrong=_exponent(half=1.0),
         ),
         Mistake(
-            "the exponent of the Gaussian is not -|x - m|²/(2 σ²)",
-            "your posterior comes from another density: is there a ½, and is σ squared?",
+            "the posterior comes from another exponent than a Gaussian's",
+            "write out the Gaussian density: is there a ½ in your exponent, and is σ squared?",
             wrong=_exponent(power=1),
         ),
         Mistake(
@@ -147,17 +156,17 @@ def _deviation(x, y, means, std, weights):
         ),
         Mistake(
             "only the wanted class is taken out of the marginal score",
-            "every class contributes its own score to the sum, not only y.",
+            "every class contributes its own score to the sum in (2), not only y",
             wrong=_own_class_only,
         ),
         Mistake(
-            "that is the gradient of p(y | x), not of its logarithm",
+            "this is the gradient of p(y | x), not of its logarithm",
             "by which factor do the derivatives of p and of log p differ?",
             wrong=_of_probability,
         ),
         Mistake(
             "the score of a Gaussian is divided by its deviation, not by its variance",
-            "differentiate -(x - m)²/(2 s²).",
+            "differentiate the exponent of a Gaussian: which power of σ remains?",
             wrong=_deviation,
         ),
     ],
@@ -178,17 +187,26 @@ def classifier_score(answer, draw):
         log_joint.log_softmax(1)[:, y].sum().backward()
         expected = leaf.grad
         got = answer(x, y, means, std, weights)
-        equal(got, expected, f"it is the gradient of log p(y | x), {k} classes, {d} dimensions")
+        equal(
+            got,
+            expected,
+            f"the result is the gradient of log p(y | x) ({k} classes, {d} dimensions)",
+        )
     every = [answer(x, c, means, std, weights) for c in range(k)]
     posterior = log_joint.detach().softmax(1)
     total = sum(posterior[:, [c]] * each for c, each in enumerate(every))
-    equal(total, torch.zeros_like(x), "averaged over the classes' posterior it vanishes")
+    equal(
+        total,
+        torch.zeros_like(x),
+        "averaged over the classes, each as probable as it is at x, it vanishes",
+    )
     alone = answer(x, 0, means[:1], std[:1], torch.ones_like(weights[:1]))
-    equal(alone, torch.zeros_like(x), "where there is one class only, there is nothing to follow")
-    far = 60 * x
+    equal(alone, torch.zeros_like(x), "where there is only one class, there is nothing to follow")
+    far = answer(60 * x, y, means, std, weights)
     holds(
-        answer(far, y, means, std, weights).isfinite().all(),
+        far.isfinite().all(),
         "far from all data, where every density underflows, it is still a number",
+        got=f"{int((~far.isfinite()).sum())} of {far.numel()} numbers NaN or infinite",
     )
 
 
@@ -237,48 +255,48 @@ def _wanted(logits, y, dim=1):
     disables=["minit2i.guide.by_gradient"],
     mistakes=[
         Mistake(
-            "the gradient of the logit, not of the log-probability",
-            "a logit can grow while another grows faster: what must be subtracted from it?",
+            "this is the gradient of the logit, not of the log-probability",
+            "a logit may grow while another grows faster: does its class become more probable?",
             wrong=_shift(reading="logit"),
         ),
         Mistake(
-            "the gradient of the probability, not of its logarithm",
-            "equation 4 has a log in it.",
+            "this is the gradient of the probability, not of its logarithm",
+            "what stands behind the ∇ in (4)?",
             wrong=_shift(reading="probability"),
         ),
         Mistake(
             "the sign is turned round",
-            "y must become more likely: up or down the gradient?",
+            "y must become more likely: is that up or down the gradient?",
             wrong=_shift(sign=-1.0),
         ),
         Mistake(
             "the variance is missing from the shift",
-            "how large may a step of a process be whose noise is tiny?",
+            "how far may a step be shifted whose noise is tiny? Compare with (4)",
             wrong=_shift(power=0.0),
         ),
         Mistake(
             "the deviation stands where the variance belongs",
-            "in the derivation the matrix that multiplies the gradient is Σ itself.",
+            "complete the square before (4): by which power of Σ is the gradient multiplied?",
             wrong=_shift(power=0.5),
         ),
         Mistake(
             "the scale is not used",
-            "so it was in algorithm 2 as printed; what does the text say about s?",
+            "what does the lesson say about s, below (4)?",
             wrong=_shift(scaled=False),
         ),
         Mistake(
             "the gradient is divided by the size of the batch",
-            "did you take the mean over the batch? Each sample has a gradient of its own.",
+            "was a mean taken over the batch? Each sample has a gradient of its own",
             wrong=_shift(share=True),
         ),
         Mistake(
             "the gradient is taken at the mean, not at x_t",
-            "so says the derivation, but this function is to be the algorithm: see the box.",
+            "the derivation takes it there too, but at which point does the docstring ask for it?",
             wrong=_shift(at_mean=True),
         ),
         Mistake(
             "every sample is pulled to the labels of the whole batch",
-            "log_prob[:, y] is a matrix, every sample with every label: which entries belong?",
+            "log_prob[:, y] is a matrix of every sample with every label: which entries belong?",
             wrong=_shift_of(lambda out, y, scale: scale * out.log_softmax(1)[:, y].sum()),
         ),
         Mistake(
@@ -293,14 +311,25 @@ def _wanted(logits, y, dim=1):
         ),
         Mistake(
             "the scale multiplies the logits",
-            "that normalises p^s anew at every x, and the normaliser has a gradient too; "
-            "equation 4 multiplies the gradient.",
+            "that normalises p^s anew at every x, and the normaliser has a gradient too: what is "
+            "multiplied in (4)?",
             wrong=_shift_of(lambda out, y, scale: _wanted(scale * out, y)),
         ),
         Mistake(
             "x_t is shifted, not the mean",
-            "x_t is where the gradient is taken; what does equation 4 add it to?",
+            "x_t is where the gradient is taken: to what is it added in (4)?",
             wrong=_shift_of(lambda out, y, scale: scale * _wanted(out, y), start="x_t"),
+        ),
+        Mistake(
+            "no gradient is recorded",
+            "samplers, and this check, call you under torch.no_grad(): what switches recording "
+            "on again inside it, and does your x require a gradient?",
+            when=lambda calls: any("does not require grad" in str(call.error) for call in calls),
+        ),
+        Mistake(
+            "the variance fits points (b, d) only",
+            "pictures have shape (b, c, h, w): how many axes must the variance have there?",
+            when=fits_points_only,
         ),
     ],
 )
@@ -325,8 +354,12 @@ def guided_mean(answer, draw):
         expected = mean + scale * _column(variance, mean) * gradient.view(shape)
         with torch.no_grad():
             got = answer(mean, variance, x_t, y, logits, scale)
-        equal(got, expected, f"{shape}: each sample is shifted by scale · variance · gradient")
-        holds(not got.requires_grad, "the result carries no graph along")
+        equal(
+            got,
+            expected,
+            f"shape {shape}: each sample is shifted as in (4), by its own gradient and variance",
+        )
+        holds(not got.requires_grad, "the result carries no graph along", requires_grad="True")
     equal(answer(mean, variance, x_t, y, logits, 0.0), mean, "scale 0 leaves the mean alone")
 
 
@@ -345,32 +378,32 @@ def _combination(rule):
     mistakes=[
         Mistake(
             "scale 0 gives the conditional model: that is Ho and Salimans' w",
-            "in this course scale 1 changes nothing; what is w there?",
+            "in (7) scale 1 gives the conditional model: which scale does in yours?",
             wrong=_combination(lambda c, u, s: (1 + s) * c - s * u),
         ),
         Mistake(
             "the branches are swapped",
-            "put scale = 1 in: which of the two is left over?",
+            "put in scale = 1: which of the two predictions is left over?",
             wrong=_combination(lambda c, u, s: c + s * (u - c)),
         ),
         Mistake(
             "the starting point is missing",
-            "the difference of the two is a direction; from where does it start?",
+            "the difference of the two is a direction: from where does it start?",
             wrong=_combination(lambda c, u, s: s * (c - u)),
         ),
         Mistake(
             "the two weights do not sum to 1",
-            "two equal predictions must be left as they are, whatever the scale.",
+            "two equal predictions must be left as they are, whatever the scale",
             wrong=_combination(lambda c, u, s: s * c + u),
         ),
         Mistake(
             "guidance is too weak by one unit",
-            "scale 1 must give the conditional model: which scale does in yours?",
+            "in (7) scale 1 gives the conditional model: which scale does in yours?",
             wrong=_combination(lambda c, u, s: u + (s - 1) * (c - u)),
         ),
         Mistake(
             "the prediction is clipped",
-            "combine here, clip afterwards: another wrapper does that.",
+            "combine first, clip afterwards: another wrapper does that",
             wrong=_combination(lambda c, u, s: (u + s * (c - u)).clamp(-1, 1)),
         ),
     ],
@@ -389,8 +422,17 @@ def classifier_free(answer, draw):
 
         c, u = conditional(x_t, t), unconditional(x_t, t)
         for scale in (1.0, 0.0, draw.uniform(2.0, 6.0), -draw.uniform(0.5, 2.0)):
-            got = answer(conditional, unconditional, scale)(x_t, t)
-            equal(got, (1 - scale) * u + scale * c, f"shape {shape}: the weighted sum")
+            guided = answer(conditional, unconditional, scale)
+            if not callable(raw(guided)):
+                claim = "a denoiser comes back, a function of x_t and t"
+                holds(False, claim, got=described(raw(guided)))
+                return
+            got = guided(x_t, t)
+            equal(
+                got,
+                (1 - scale) * u + scale * c,
+                f"shape {shape}: at every scale the two are combined as in (7)",
+            )
     same = answer(conditional, conditional, 5.0)(x_t, t)
     equal(same, c, "two equal predictions are left alone")
 
@@ -413,27 +455,27 @@ def _offsets(ho, glide, imagen, factor=1.0):
     mistakes=[
         Mistake(
             "Ho and Salimans' w is taken for the scale",
-            "at w = 0 their formula gives ε_c; at which scale does ours?",
+            "at w = 0 their formula gives ε_c: at which scale does ours?",
             wrong=_offsets(0, 0, 0),
         ),
         Mistake(
-            "converted in the wrong direction",
-            "write both formulas as (weight of ε_c, weight of ε_u) and compare.",
+            "the conversion runs in the wrong direction",
+            "compare the weight of ε_c in both formulas of the table",
             wrong=_offsets(-1, 0, 0),
         ),
         Mistake(
             "Imagen's w is taken for Ho and Salimans'",
-            "the same letter, another formula: what is the weight of ε_u in Imagen's?",
+            "the same letter, another formula: at which w does Imagen's give ε_c?",
             wrong=_offsets(1, 0, 1),
         ),
         Mistake(
             "GLIDE's s is taken for Ho and Salimans' w",
-            "expand ε_u + s (ε_c - ε_u): what is the weight of ε_c?",
+            "another letter, another formula: at which s does GLIDE's give ε_c?",
             wrong=_offsets(1, 1, 0),
         ),
         Mistake(
             "all three are shifted",
-            "only one of the three papers has its zero elsewhere.",
+            "look at the columns of the table: do all three differ from ours?",
             wrong=_offsets(1, 1, 1),
         ),
     ],
@@ -447,7 +489,10 @@ def scale_from(answer, draw):
             ("glide", u + value * (c - u)),
             ("imagen", value * c + (1 - value) * u),
         ):
-            scale = answer(paper, value)
+            scale = raw(answer(paper, value))
+            if not isinstance(scale, float | int | torch.Tensor):
+                holds(False, "the scale is a number", got=described(scale))
+                return
             claim = f"{paper}'s formula at its value equals ours at the converted scale"
             equal(u + float(scale) * (c - u), expected, claim)
     raises(ValueError, "an unknown paper is refused with ValueError", answer, "parti", 2.0)
@@ -509,7 +554,7 @@ def _fixed_count(calls):
     mistakes=[
         Mistake(
             "one draw decides for the whole batch",
-            "every sample is dropped or kept on its own; how many random numbers is that?",
+            "every sample is dropped or kept on its own: how many random numbers is that?",
             wrong=_whole_batch,
         ),
         Mistake(
@@ -519,28 +564,28 @@ def _fixed_count(calls):
         ),
         Mistake(
             "the share that is kept and the share that is dropped are exchanged",
-            "at drop = 0.1 nine labels in ten survive.",
+            "at drop = 0.1, how many labels in ten should survive?",
             wrong=_inverted,
         ),
         Mistake(
             "dropped labels became 0, which is a class",
-            "the null must be nobody's label.",
+            "the null must be nobody's label: which argument names it?",
             wrong=_dropping(lambda y, null, out: y.masked_fill(out, 0)),
         ),
         Mistake(
             "dropped samples were removed from the batch",
-            "the picture stays in the batch and trains the null branch; only its label changes.",
+            "the picture stays in the batch and trains the null branch: only its label changes",
             wrong=_dropping(lambda y, null, out: y[~out]),
         ),
         Mistake(
             "the first samples of the batch are dropped, always the same",
-            "which ones are dropped is left to chance.",
+            "which ones are dropped is left to chance",
             wrong=_first_part,
         ),
         Mistake(
             "every batch loses the same number of labels",
-            "each sample throws a coin of its own, a new one in every call: the number dropped "
-            "varies from batch to batch, and in a small batch it is often 0.",
+            "every sample throws a coin of its own, anew in every call: is the number of heads "
+            "always the same?",
             when=_fixed_count,
         ),
     ],
@@ -554,24 +599,32 @@ def drop_labels(answer, draw):
     equal(answer(y, null, drop, False, draw.generator), y, "when sampling, no label is dropped")
     got = answer(y, null, drop, True, draw.generator)
     equal(got[:0], y[:0], "the labels stay a row of integers", dtype=torch.int64)
-    if not holds(tuple(got.shape) == (n,), "as many labels come out as went in", got=len(got)):
+    claim = "as many labels come out as went in"
+    if not holds(tuple(got.shape) == (n,), claim, got=len(got), expected=n):
         return
     out = got != y
-    holds((got[out] == null).all(), "a label that changed became the null")
+    became = sorted(set(got[out].tolist()))
+    holds(set(became) <= {null}, "a label that changed became the null", became=became, null=null)
     share, noise = out.double().mean().item(), (drop * (1 - drop) / n) ** 0.5
-    holds(abs(share - drop) < 5 * noise, "the share `drop` of the labels is dropped", share=share)
+    claim = "the share `drop` of the labels is dropped"
+    holds(abs(share - drop) < 5 * noise, claim, share=share, drop=drop)
     for part, name in ((out[: n // 2], "first"), (out[n // 2 :], "second")):
         share = part.double().mean().item()
-        holds(abs(share - drop) < 8 * noise, f"so it is in the batch's {name} half", share=share)
+        claim = f"the same share is dropped in the batch's {name} half"
+        holds(abs(share - drop) < 8 * noise, claim, share=share, drop=drop)
     both = (out[1:] & out[:-1]).double().mean().item()
-    holds(abs(both - drop**2) < 0.03, "neighbours are dropped independently", both=both)
+    claim = "neighbours are dropped independently"
+    holds(abs(both - drop**2) < 0.03, claim, share_of_pairs=both, expected=drop**2)
     both = (out[: n // 2] & out[n // 2 :]).double().mean().item()
-    holds(abs(both - drop**2) < 0.03, "the two halves are dropped independently", both=both)
+    claim = "the two halves are dropped independently"
+    holds(abs(both - drop**2) < 0.03, claim, share_of_pairs=both, expected=drop**2)
     small = [answer(y[:3], null, 0.5, True, draw.generator) != y[:3] for _ in range(40)]
     mixed = sum(0 < int(each.sum()) < 3 for each in small)
-    holds(mixed > 15, "within one batch some are dropped and some are not", mixed=mixed)
-    counts = {int(each.sum()) for each in small}
-    holds(len(counts) > 2, "how many of a batch are dropped is left to chance", counts=counts)
+    claim = "within one batch some are dropped and some are not"
+    holds(mixed > 15, claim, of_40_batches_this_is_so_in=mixed)
+    counts = sorted({int(each.sum()) for each in small})
+    claim = "how many of a batch are dropped is left to chance"
+    holds(len(counts) > 2, claim, dropped_in_40_batches_of_3=counts)
     equal(answer(y, null, 0.0, True, draw.generator), y, "drop = 0 drops none")
     nulls = torch.full_like(y, null)
     equal(answer(y, null, 1.0, True, draw.generator), nulls, "drop = 1 drops all")

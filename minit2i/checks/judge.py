@@ -21,16 +21,16 @@ from typing import Any
 
 import torch
 
-from minit2i.checks.compare import brief, difference, wrong_kind, wrong_shape
+from minit2i.checks.compare import brief, described, difference, wrong_kind, wrong_shape
 from minit2i.checks.deadline import ends, interrupt
 from minit2i.checks.draws import Draw
 from minit2i.checks.errors import running_at, told
 from minit2i.checks.guard import Exercise, PackageCalled, Raised, Run, current, raw
-from minit2i.checks.record import Mistake, recognise
+from minit2i.checks.record import Mistake, fits_points_only, recognise
 from minit2i.checks.surroundings import kept
 
-__all__ = ["CheckFailed", "Draw", "Mistake", "PackageCalled", "allowed", "equal"]
-__all__ += ["exercise", "holds", "limit", "raises", "raw", "seed", "shape"]
+__all__ = ["CheckFailed", "Draw", "Mistake", "PackageCalled", "allowed", "described", "equal"]
+__all__ += ["exercise", "fits_points_only", "holds", "limit", "raises", "raw", "seed", "shape"]
 
 SETTINGS = {"seed": 0, "limit": 2.0}
 _LOCK = threading.RLock()  # one check at a time: the global state is shared
@@ -57,6 +57,10 @@ class CheckFailed(AssertionError):
             text += f"\n  This looks like a known mistake: {mistake.name}."
             text += f"\n  Hint: {mistake.hint}" if mistake.hint else ""
         super().__init__(text)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message alone, not the judge's own lines."""
+        return str(self).splitlines()
 
 
 def exercise(
@@ -144,8 +148,12 @@ def equal(
 
 
 def holds(condition: Any, claim: str, **numbers: Any) -> bool:
-    """State `condition`; `numbers` are shown when it fails: holds(e < 0.1, "...", error=e)."""
-    shown = ", ".join(f"{name} {brief(value)}" for name, value in numbers.items())
+    """State `condition`; `numbers` are shown when it fails: holds(e < 0.1, "...", error=e).
+
+    A text among them is shown as it is.
+    """
+    values = {name: x if isinstance(x, str) else brief(x) for name, x in numbers.items()}
+    shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
     return _run().state(claim, "" if bool(condition) else shown or "it does not")
 
 

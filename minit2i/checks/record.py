@@ -55,6 +55,19 @@ def clone(value: Any, modules: bool = False) -> Any:
     return value
 
 
+def fits_points_only(calls: list[Call]) -> bool:
+    """Whether a batch of points (b, d) was answered, and one with more axes did not broadcast."""
+
+    def axes(call: Call) -> int:
+        return max((x.ndim for x in call.args if isinstance(x, torch.Tensor)), default=0)
+
+    points = any(axes(call) == 2 and call.error is None for call in calls)
+    return points and any(
+        axes(call) > 2 and isinstance(call.error, RuntimeError) and "must match" in str(call.error)
+        for call in calls
+    )
+
+
 def recognise(mistakes: Sequence[Mistake], calls: list[Call], mutates: bool) -> Mistake | None:
     """The first of some mistakes that explains all calls."""
     for mistake in mistakes:

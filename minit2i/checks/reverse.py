@@ -8,12 +8,29 @@ from functools import partial
 
 import torch
 
-from minit2i.checks.judge import Mistake, equal, exercise, holds, raises, raw, shape
+from minit2i.checks.judge import (
+    Mistake,
+    described,
+    equal,
+    exercise,
+    fits_points_only,
+    holds,
+    raises,
+    raw,
+    shape,
+)
 
 
 def _like(values, x):
     """One value per sample, shaped to multiply x (b, ...)."""
     return values.view(-1, *[1] * (x.ndim - 1))
+
+
+FOR_POINTS_ONLY = Mistake(
+    "the coefficients fit points (b, d) only",
+    "pictures have shape (b, c, h, w): how many axes must a coefficient have to multiply them?",
+    when=fits_points_only,
+)
 
 
 # --- posterior --------------------------------------------------------------------------------
@@ -72,22 +89,22 @@ def _by_precisions(x0, x_t, t, beta, alpha_bar):
         ),
         Mistake(
             "the standard deviation is returned instead of the variance",
-            "how does your second value grow when all noise is scaled by two?",
+            "were all noise twice as large, how would a variance grow, and how does yours?",
             wrong=partial(_posterior, var=lambda b, a_t, a_s: (b * (1 - a_s) / (1 - a_t)).sqrt()),
         ),
         Mistake(
             "the variance is beta_t, that of the forward step",
-            "to know x_0 as well as x_t can only narrow the guess",
+            "knowing x_0 as well as x_t can only narrow the guess",
             wrong=partial(_posterior, var=lambda b, a_t, a_s: b),
         ),
         Mistake(
             "the root of alpha_bar is missing in the coefficient of x_0",
-            "q(x_{t-1} | x_0) has mean sqrt(alpha_bar_{t-1}) x_0",
+            "where has q(x_{t-1} | x_0), the second Gaussian of (4), its mean?",
             wrong=partial(_posterior, c0=lambda b, a_t, a_s: a_s * b / (1 - a_t)),
         ),
         Mistake(
             "the root of alpha is missing in the coefficient of x_t",
-            "one forward step multiplies by sqrt(1 - beta_t)",
+            "by what does one forward step, the first Gaussian of (4), multiply x_{t-1}?",
             wrong=partial(_posterior, ct=lambda b, a_t, a_s: (1 - b) * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
@@ -102,14 +119,15 @@ def _by_precisions(x0, x_t, t, beta, alpha_bar):
         ),
         Mistake(
             "alpha_bar of t stands in the coefficient of x_0",
-            "q(x_{t-1} | x_0) is about the step before",
+            "the Gaussian around x_0 in (4) is that of x_{t-1}: which alpha_bar belongs to it?",
             wrong=partial(_posterior, c0=lambda b, a_t, a_s: a_t.sqrt() * b / (1 - a_t)),
         ),
         Mistake(
             "the precisions are added where one of them is infinite",
-            "at t = 1 the Gaussian around x_0 has no width: multiply out the fractions first",
+            "at t = 1 the Gaussian around x_0 has no width, but (5) and (6), tidied, are finite",
             wrong=_by_precisions,
         ),
+        FOR_POINTS_ONLY,
     ],
 )
 def posterior(answer, draw):
@@ -124,7 +142,9 @@ def posterior(answer, draw):
         where = t if len(size) == 1 else t.flip(0)
         got = answer(x0, x_t, where, beta, alpha_bar)
         if not holds(
-            isinstance(got, tuple | list) and len(got) == 2, "two values come back: mean, variance"
+            isinstance(got, tuple | list) and len(got) == 2,
+            "two values come back: mean, variance",
+            got=described(raw(got)),
         ):
             return
         mean, variance = got
@@ -137,7 +157,7 @@ def posterior(answer, draw):
         equal(
             mean,
             _like(expected, x0) * x0 + _like(scale * wide / total, x0) * x_t,
-            "the mean is that of the product of the two Gaussians",
+            "the mean is that of the product of the two Gaussians in (4)",
         )
         equal(variance, step * wide / total, "the variance is that of their product")
     one = torch.ones(4, dtype=torch.int64)
@@ -191,16 +211,18 @@ class _Witness:
     mistakes=[
         Mistake(
             "t runs over 0 … T-1",
-            "torch.randint leaves its upper end out, and t = 0 is clean data",
+            "which of its ends does torch.randint leave out? Is there noise to predict at t = 0?",
             wrong=partial(_loss, low=0, high=-1),
         ),
         Mistake(
             "t = T is never drawn",
-            "torch.randint leaves its upper end out",
+            "which of its two ends does torch.randint leave out?",
             wrong=partial(_loss, high=-1),
         ),
         Mistake(
-            "t = 0 is drawn, where there is no noise to predict", "", wrong=partial(_loss, low=0)
+            "t = 0 is drawn, where there is no noise to predict",
+            "alpha_bar has an entry for clean data, and training has no use for it",
+            wrong=partial(_loss, low=0),
         ),
         Mistake(
             "one t is drawn for the whole batch",
@@ -209,7 +231,7 @@ class _Witness:
         ),
         Mistake(
             "the noise is uniform, not Gaussian",
-            "rand or randn?",
+            "q(x_t | x_0) is a Gaussian: which function of torch draws from one?",
             wrong=partial(_loss, uniform=True),
         ),
         Mistake(
@@ -219,12 +241,12 @@ class _Witness:
         ),
         Mistake(
             "the squares are summed, not averaged",
-            "",
+            "the loss of a network that answers 0 should not depend on the size of the batch",
             wrong=partial(_loss, reduce=lambda gap: gap.square().sum()),
         ),
         Mistake(
             "the root of the mean square is returned",
-            "",
+            "(15) averages squared lengths, and leaves it at that",
             wrong=partial(_loss, reduce=lambda gap: gap.square().mean().sqrt()),
         ),
         Mistake(
@@ -234,7 +256,7 @@ class _Witness:
         ),
         Mistake(
             "the absolute difference is averaged, not the square",
-            "",
+            "the loss whose best answer is the mean is the one of (15): which power has it?",
             wrong=partial(_loss, reduce=lambda gap: gap.abs().mean()),
         ),
         Mistake(
@@ -242,15 +264,19 @@ class _Witness:
             "what is the variance of c * eps?",
             wrong=partial(_loss, noise=lambda v: v),
         ),
-        Mistake("the root of alpha_bar is missing", "", wrong=partial(_loss, signal=lambda v: v)),
+        Mistake(
+            "the root of alpha_bar is missing",
+            "alpha_bar is a share of the variance: what multiplies x_0 in lesson 01?",
+            wrong=partial(_loss, signal=lambda v: v),
+        ),
         Mistake(
             "the network is compared with x_0",
-            "which name has the target?",
+            "is the network of (15) asked for the picture or for the noise?",
             wrong=partial(_loss, target=lambda x0, x_t: x0),
         ),
         Mistake(
             "the network is compared with x_t",
-            "which name has the target?",
+            "is the network of (15) asked for the picture or for the noise?",
             wrong=partial(_loss, target=lambda x0, x_t: x_t),
         ),
         Mistake(
@@ -258,6 +284,7 @@ class _Witness:
             "an oracle that knows the answer can only give it when it is told the right time",
             wrong=partial(_loss, where=lambda t: t - 1),
         ),
+        FOR_POINTS_ONLY,
     ],
 )
 def simple_loss(answer, draw):
@@ -278,11 +305,14 @@ def simple_loss(answer, draw):
         x0 = draw.normal(n, *size) + 2
         witness = _Witness(lambda x_t, t: 0.3 * x_t - 0.7 + 0.1 * _like(t, x_t))
         loss = answer(witness, x0, alpha_bar, generator())
-        t = torch.cat([v.reshape(-1) for v in witness.t])
+        t = torch.cat([torch.zeros(0, dtype=torch.int64), *(v.reshape(-1) for v in witness.t)])
+        shown = sum(map(len, witness.x))
         if not holds(
-            len(t) == n and sum(map(len, witness.x)) == n and not t.is_floating_point(),
+            len(t) == n and shown == n and not t.is_floating_point(),
             "the network is asked once about every sample, with an integer t for each",
-            times=tuple(t.shape),
+            samples=n,
+            shown_to_it=shown,
+            times=f"{len(t)} of type {t.dtype}",
         ):
             continue
         holds(
@@ -290,15 +320,18 @@ def simple_loss(answer, draw):
             "t is drawn from 1 … T, both ends included",
             least=t.min().item(),
             greatest=t.max().item(),
+            T=T,
         )
         share = torch.bincount(t, minlength=T + 1)[1 : T + 1] / n
         worst = (share - 1 / T).abs().max().item()
-        holds(worst < 5 / (T * n) ** 0.5, "every t is equally likely", difference=worst)
+        claim = "every t is equally likely"
+        holds(worst < 5 / (T * n) ** 0.5, claim, expected_share=1 / T, furthest_from_it=worst)
         same = (t[1:] == t[:-1]).to(torch.float64).mean().item()
         holds(
             abs(same - 1 / T) < 5 / (T * n) ** 0.5,
             "the t of one sample says nothing about that of the next",
-            equal_neighbours=same,
+            share_of_equal_neighbours=same,
+            expected=1 / T,
         )
         if t.min() < 1:
             continue
@@ -309,18 +342,20 @@ def simple_loss(answer, draw):
         holds(
             abs(eps.mean()) < 5 / each and abs(eps.var() - 1) < 5 * 2**0.5 / each,
             "x_t is sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps with the network's own t",
-            mean=eps.mean().item(),
-            variance=eps.var().item(),
+            **{"the noise in it has mean": eps.mean().item(), "and variance": eps.var().item()},
         )
         flat = eps.flatten(1)
         together = (flat[:, 0] * flat[:, 1]).mean().item(), (flat[1:] * flat[:-1]).mean().item()
         holds(
             max(map(abs, together)) < 5 / n**0.5,
             "each element of each sample has its own noise",
-            correlations=together[0],
+            **{"correlation of elements": together[0], "of samples": together[1]},
         )
         holds(
-            abs((eps**4).mean() - 3) < 0.6, "the noise is Gaussian", fourth=(eps**4).mean().item()
+            abs((eps**4).mean() - 3) < 0.6,
+            "the noise is Gaussian",
+            mean_fourth_power=(eps**4).mean().item(),
+            expected="3",
         )
         for level in range(1, T + 1):
             some = eps[t == level]
@@ -332,10 +367,14 @@ def simple_loss(answer, draw):
                 variance=power,
             )
         said = 0.3 * x_t - 0.7 + 0.1 * _like(t, x_t)
-        equal(loss, (said - eps).square().mean(), "it is the mean squared error of the noise")
+        equal(loss, (said - eps).square().mean(), "the loss is the mean squared error of the noise")
     x0 = draw.normal(4000, 2)
     zero, other = (answer(lambda x_t, t: 0 * x_t, x0, alpha_bar, generator()) for _ in range(2))
-    holds(raw(zero) != raw(other), "another generator gives other noise", loss=float(raw(zero)))
+    holds(
+        raw(zero) != raw(other),
+        "another generator gives other noise",
+        **{"the loss with either is": float(raw(zero))},
+    )
     holds(
         abs(raw(zero) - 1) < 4 * (2 / 8000) ** 0.5,
         "a network that always answers 0 has loss 1",
@@ -348,6 +387,7 @@ def simple_loss(answer, draw):
     holds(
         getattr(raw(loss), "requires_grad", False),
         "its gradient reaches the network (no detach, no_grad, item)",
+        got=f"{described(raw(loss))} that carries no gradient",
     )
 
 
@@ -440,12 +480,12 @@ def _as_it_came(predict, output, x_t, signal, noise):
         ),
         Mistake(
             "signal and noise are swapped",
-            "x_t = signal x_0 + noise eps",
+            "which of the two multiplies x_0, and what is it at t = 0?",
             wrong=lambda predict, output, x_t, a, s: _names(predict, output, x_t, s, a),
         ),
         Mistake(
             "x0 and eps come back in the wrong order",
-            "",
+            "the docstring names the order of the three",
             wrong=lambda *given: (lambda x0, eps, v: (eps, x0, v))(*_names(*given)),
         ),
         Mistake(
@@ -458,29 +498,30 @@ def _as_it_came(predict, output, x_t, signal, noise):
         ),
         Mistake(
             "v is taken for the straight path's velocity eps - x_0",
-            "v is the velocity on a circle: its two parts carry weights",
+            "v is the velocity on a circle, so its two parts carry weights",
             wrong=_v_is_velocity,
         ),
         Mistake(
             "x_0 is not divided by the signal",
-            "x_t holds signal times x_0",
+            "take the noise out of x_t: is what remains x_0?",
             wrong=_not_divided_by_signal,
         ),
         Mistake(
             "eps is not divided by the noise level",
-            "x_t holds noise times eps",
+            "take the signal out of x_t: is what remains eps?",
             wrong=_not_divided_by_noise,
         ),
         Mistake(
             "signal and noise are squared",
-            "they multiply x_0 and eps as they are; their squares are variances",
+            "they multiply x_0 and eps as they are, and their squares add up to 1",
             wrong=lambda *given: _names(*given[:3], given[3] ** 2, given[4] ** 2),
         ),
         Mistake(
             "from v, x_0 and eps have the wrong sign in one term",
-            "put v = signal eps - noise x_0 and x_t into your formula: does x_0 remain?",
+            "put v and x_t, both made of x_0 and eps, into your formula: does x_0 alone remain?",
             wrong=_v_to_x0_sign,
         ),
+        FOR_POINTS_ONLY,
     ],
 )
 def three_names(answer, draw):
@@ -498,6 +539,7 @@ def three_names(answer, draw):
             if not holds(
                 isinstance(got, tuple | list) and len(got) == 3,
                 "three values come back: x0, eps, v",
+                got=described(raw(got)),
             ):
                 return
             for name, one, right in zip(("x0", "eps", "v"), got, (x0, eps, v), strict=True):
@@ -531,7 +573,7 @@ def _kl(m1, v1, m2, v2, half=0.5, log=1, ratio=1, square=1, one=1):
     mistakes=[
         Mistake(
             "the two Gaussians are exchanged",
-            "the divergence averages over the first: which variance divides?",
+            "KL(p ‖ q) averages over p: which pair of arguments comes first?",
             wrong=lambda m1, v1, m2, v2: _kl(m2, v2, m1, v1),
         ),
         Mistake(
@@ -544,7 +586,11 @@ def _kl(m1, v1, m2, v2, half=0.5, log=1, ratio=1, square=1, one=1):
             "which power of the width does the exponent of a Gaussian hold?",
             wrong=lambda m1, v1, m2, v2: _kl(m1, v1**0.5, m2, v2**0.5),
         ),
-        Mistake("the factor of one half is missing", "", wrong=partial(_kl, half=1)),
+        Mistake(
+            "the factor of one half is missing",
+            "for N(0, 1) and N(1, 1) the divergence is found by hand: what does yours give?",
+            wrong=partial(_kl, half=1),
+        ),
         Mistake(
             "the arguments are taken for logarithms of variances",
             "the arguments are variances already",
@@ -552,14 +598,18 @@ def _kl(m1, v1, m2, v2, half=0.5, log=1, ratio=1, square=1, one=1):
         ),
         Mistake(
             "the ratio of the variances is upside down",
-            "the second's variance divides: it is the second that is surprised",
+            "what must happen to the divergence when the second becomes ever narrower?",
             wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m2, v2, ratio=0) + v2 / (2 * v1),
         ),
-        Mistake("the means do not enter", "", wrong=partial(_kl, square=0)),
+        Mistake(
+            "the means do not enter",
+            "two Gaussians of one width can lie far apart",
+            wrong=partial(_kl, square=0),
+        ),
         Mistake(
             "the result has the wrong sign",
             "a divergence is never negative",
-            partial(_kl, half=-0.5),
+            wrong=partial(_kl, half=-0.5),
         ),
         Mistake(
             "two equal Gaussians do not get 0",
@@ -568,27 +618,27 @@ def _kl(m1, v1, m2, v2, half=0.5, log=1, ratio=1, square=1, one=1):
         ),
         Mistake(
             "the logarithm has the wrong sign",
-            "compare a narrow Gaussian with a very wide one: the log must grow",
+            "let the second become ever wider: must the divergence grow or fall?",
             wrong=partial(_kl, log=-1),
         ),
         Mistake(
             "the distance of the means is divided by the first variance",
-            "how surprising is the other's mean, measured with the second's width?",
+            "is the distance measured in the width of the first or of the second?",
             wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m1, v2) + (m1 - m2) ** 2 / (2 * v1),
         ),
         Mistake(
             "the difference of the means is not squared",
-            "",
+            "may it matter which of the two means is the larger?",
             wrong=lambda m1, v1, m2, v2: _kl(m1, v1, m1, v2) + (m1 - m2) / (2 * v2),
         ),
         Mistake(
             "the logarithm of the variances counts twice",
-            "log of a ratio of deviations, or half that of variances",
+            "one half stands in front of everything in (9)",
             wrong=partial(_kl, log=2),
         ),
         Mistake(
             "the result is in bits",
-            "nats are asked for: the natural logarithm",
+            "nats are asked for: which logarithm do they belong to?",
             wrong=partial(_kl, half=0.5 / math.log(2)),
         ),
         Mistake(
@@ -607,7 +657,7 @@ def kl(answer, draw):
         first = torch.distributions.Normal(m1, v1.sqrt())
         second = torch.distributions.Normal(m2, v2.sqrt())
         expected = torch.distributions.kl_divergence(first, second)
-        equal(got, expected, "it is the divergence of the two Gaussians")
+        equal(got, expected, "the result is the divergence of the two Gaussians")
         equal(answer(m1, v1, m1, v1), 0 * m1, "a Gaussian does not diverge from itself")
     # The definition itself, E_1[log N_1 - log N_2], by a fine sum over a line.
     m1, m2 = draw.normal(1), draw.normal(1)
@@ -616,7 +666,12 @@ def kl(answer, draw):
     first = torch.distributions.Normal(m1, v1.sqrt()).log_prob(line)
     second = torch.distributions.Normal(m2, v2.sqrt()).log_prob(line)
     total = (first.exp() * (first - second)).sum(0) * (line[1] - line[0])
-    equal(answer(m1, v1, m2, v2), total, "it is the mean of log N_1 - log N_2 under N_1", tol=1e-5)
+    equal(
+        answer(m1, v1, m2, v2),
+        total,
+        "the result is the mean of log N_1 - log N_2 under N_1",
+        tol=1e-5,
+    )
 
 
 # --- the exact denoiser of a finite set -------------------------------------------------------
@@ -655,7 +710,7 @@ def _finite_underflow(x_t, points, signal, noise):
         ),
         Mistake(
             "the factor of one half is missing in the exponent",
-            "",
+            "compare your exponent with that of a Gaussian of variance noise²",
             wrong=lambda x, points, a, s: _finite(x, points, a, s / 2**0.5),
         ),
         Mistake(
@@ -675,17 +730,17 @@ def _finite_underflow(x_t, points, signal, noise):
         ),
         Mistake(
             "the noise level does not enter",
-            "how sure may it be?",
+            "with much noise the mean of all points is the best guess, with little the nearest",
             wrong=lambda x, points, a, s: _finite(x, points, a, torch.ones_like(s)),
         ),
         Mistake(
             "far points weigh more than near ones",
-            "check a sign",
+            "which sign has the exponent of a Gaussian?",
             wrong=partial(_finite, logits=lambda gap, s: gap.square().sum(-1) / (2 * s**2)),
         ),
         Mistake(
             "the distance is not squared",
-            "",
+            "which power of the distance stands in the exponent of a Gaussian?",
             wrong=partial(_finite, logits=lambda gap, s: -gap.norm(dim=-1) / (2 * s**2)),
         ),
         Mistake(
@@ -700,18 +755,18 @@ def _finite_underflow(x_t, points, signal, noise):
         ),
         Mistake(
             "the mean is multiplied by the signal",
-            "x_0 is asked for, not the middle of x_t",
+            "x_0 is asked for: in which units are the points given?",
             wrong=lambda x, points, a, s: _finite(x, points, a, s) * a[:, None],
         ),
         Mistake(
             "x_t does not enter: it is the mean of the data",
-            "",
+            "that is the best guess only where x_t tells nothing about x_0",
             wrong=lambda x, points, a, s: points.mean(0).expand_as(x).clone(),
         ),
         Mistake(
             "the weights underflow",
-            "at little noise every exponential is 0 in floating point, and 0/0 remains; which "
-            "function of torch subtracts the greatest exponent first?",
+            "at little noise every exponential is 0 in floating point, and 0/0 remains; what may "
+            "be taken away from all exponents without changing the weights?",
             wrong=_finite_underflow,
         ),
     ],
@@ -735,16 +790,16 @@ def finite_denoiser(answer, draw):
             ).exp()
             rows.append((density[:, None] * points).sum(0) / density.sum())
         got = answer(x_t, points, signal, noise)
-        equal(got, torch.stack(rows), "it is Bayes' mean over the data points")
+        equal(got, torch.stack(rows), "the result is Bayes' mean over the data points, (18)")
     half = torch.stack([points[0], points[1]])
     level = torch.tensor([0.6, 0.8], dtype=torch.float64)
     middle = level[:, None] * (half.mean(0) + 1e-10 * (half[0] - half[1]))  # and no exact tie
     got = answer(middle, half, level, (1 - level**2).sqrt())
-    equal(got, half.mean(0).expand(2, d), "half-way between two points it cannot decide")
+    equal(got, half.mean(0).expand(2, d), "half-way between two points the result is their middle")
     tiny = torch.full((b,), 1e-3, dtype=torch.float64)
     clear = (1 - tiny**2).sqrt()
     pick = draw.integer(0, n, b)
     x_t = clear[:, None] * points[pick] + 0.05
     got = answer(x_t, points, clear, tiny)
     near = torch.cdist(x_t, clear[:, None].mean() * points).argmin(1)
-    equal(got, points[near], "with hardly any noise it is the nearest point, and finite")
+    equal(got, points[near], "with hardly any noise the result is the nearest point, and finite")

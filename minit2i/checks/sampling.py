@@ -2,10 +2,10 @@
 
 import math
 
-from minit2i.checks.judge import Draw, Mistake, equal, exercise, holds, raw
+from minit2i.checks.judge import Draw, Mistake, described, equal, exercise, holds, raw
 
-PICTURES = "pictures (b, c, h, w) are treated like points"
-ALMOST = "a step that only almost arrives at clean data is a step like the others"
+PICTURES = "pictures (b, c, h, w) are treated like points (b, d)"
+ALMOST = "a step that only almost arrives at clean data (alpha_bar 0.9999) is like the others"
 
 
 def _levels(draw: Draw) -> tuple[float, float]:
@@ -48,8 +48,8 @@ def _x_t_forgotten(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
     mistakes=[
         Mistake(
             "the posterior's two coefficients are swapped",
-            "for a tiny step (alpha_bar_s close to alpha_bar_t), which of x0 and x_t should the "
-            "mean stay close to?",
+            "for a tiny step, alpha_bar_s close to alpha_bar_t, should the mean stay near x0 or "
+            "near x_t?",
             wrong=_coefficients_swapped,
         ),
         Mistake(
@@ -64,14 +64,14 @@ def _x_t_forgotten(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
         ),
         Mistake(
             "the two variances are swapped",
-            'which of the two is the smaller? "posterior" is the variance of q(x_s | x_t, x_0)',
+            '"posterior" is the variance of q(x_s | x_t, x_0): is it the smaller of the two?',
             wrong=_ancestral(
                 sigma=lambda b, ratio, kind: (ratio * b if kind == "beta" else b) ** 0.5
             ),
         ),
         Mistake(
             "`variance` is ignored: always beta",
-            "the second variance is smaller by the factor (1 - alpha_bar_s) / (1 - alpha_bar_t)",
+            'what should change when variance is "posterior"?',
             wrong=_ancestral(sigma=lambda b, ratio, kind: b**0.5),
         ),
         Mistake(
@@ -81,7 +81,7 @@ def _x_t_forgotten(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
         ),
         Mistake(
             "the ratio in the posterior's variance is upside down",
-            "knowing x0 as well leaves less uncertainty: which of the two variances is smaller?",
+            "knowing x0 as well leaves less uncertainty: should the factor be above or below 1?",
             wrong=_ancestral(
                 sigma=lambda b, ratio, kind: (b if kind == "beta" else b / ratio) ** 0.5
             ),
@@ -93,17 +93,17 @@ def _x_t_forgotten(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
         ),
         Mistake(
             "the coefficient of x_t lacks its square root",
-            "it is the scale of q(x_t | x_s), a square root of a ratio of alpha_bars",
+            "alpha is the squared scale of the step",
             wrong=_ancestral(ct=lambda a_t, a_s, b: a_t / a_s * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "the coefficient of x_t takes beta where alpha belongs",
-            "alpha = 1 - beta is the squared scale of the step",
+            "beta is the variance of the step from s to t: what is its squared scale in (1)?",
             wrong=_ancestral(ct=lambda a_t, a_s, b: b**0.5 * (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
             "the coefficient of x0 lacks its square root",
-            "data at level s is scaled by a signal, not by its square",
+            "by what is data multiplied at level s: by alpha_bar_s itself?",
             wrong=_ancestral(c0=lambda a_t, a_s, b: a_s * b / (1 - a_t)),
         ),
         Mistake(
@@ -224,24 +224,24 @@ def _upside_down(a_t, a_s, eta):
         ),
         Mistake(
             "eta scales the noise but not the direction's share",
-            "put eta into sigma before you use sigma, in both places",
+            "sigma stands in two places of (9): is it the same number in both?",
             wrong=_ddim(
                 sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, 1.0), fresh=lambda s, eta: eta * s
             ),
         ),
         Mistake(
             "eta enters by its square root",
-            "eta multiplies the standard deviation sigma, not the variance",
+            "how should the standard deviation of the fresh noise grow with eta?",
             wrong=_ddim(sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, eta**0.5)),
         ),
         Mistake(
             "eta is squared",
-            "eta multiplies the standard deviation sigma, not the variance",
+            "how should the standard deviation of the fresh noise grow with eta?",
             wrong=_ddim(sigma=lambda a_t, a_s, eta: _sigma(a_t, a_s, eta**2)),
         ),
         Mistake(
             "sigma is eta times √β, not eta times the posterior's deviation",
-            "at eta = 1 the step must be the ancestral step with the *posterior* variance",
+            "which of the two ancestral variances should eta = 1 give back?",
             wrong=_ddim(
                 sigma=lambda a_t, a_s, eta: eta * (1 - a_t / a_s) ** 0.5 if a_s < 1 else 0.0
             ),
@@ -258,12 +258,12 @@ def _upside_down(a_t, a_s, eta):
         ),
         Mistake(
             "eps is not divided by the noise level",
-            "solve x_t = signal * x0 + noise * eps for eps",
+            "take signal * x0 out of x_t: is what remains eps, with variance 1?",
             wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: x_t - a_t**0.5 * x0),
         ),
         Mistake(
             "eps is divided by the variance of the noise",
-            "solve x_t = signal * x0 + noise * eps for eps; noise is a standard deviation",
+            "take signal * x0 out of x_t: which variance has what remains, and which has eps?",
             wrong=_ddim(eps=lambda x_t, x0, a_t, a_s: (x_t - a_t**0.5 * x0) / (1 - a_t)),
         ),
         Mistake(
@@ -273,7 +273,7 @@ def _upside_down(a_t, a_s, eta):
         ),
         Mistake(
             "x0 is scaled by alpha_bar_s without its root",
-            "the signal at level s is a square root",
+            "by what is data multiplied at level s: by alpha_bar_s itself?",
             wrong=_ddim(signal=lambda a_t, a_s: a_s),
         ),
         Mistake(
@@ -299,7 +299,7 @@ def ddim_step(answer, draw):
     mean = a_s**0.5 * (1 - a_t / a_s) * x0 + (a_t / a_s) ** 0.5 * (1 - a_s) * x_t
     expected = mean / (1 - a_t) + small**0.5 * z
     got = answer(x_t, x0, a_t, a_s, 1.0, z)
-    equal(got, expected, "with eta = 1 it is the ancestral step, posterior variance")
+    equal(got, expected, "with eta = 1 it is the ancestral step with the posterior variance")
     eta = draw.uniform(0.3, 0.8)
     silent = answer(x_t, x0, a_t, a_s, eta, 0 * z)
     loud = answer(x_t, x0, a_t, a_s, eta, z)
@@ -343,12 +343,12 @@ def ddim_step(answer, draw):
         ),
         Mistake(
             "positions are cut off, not rounded",
-            "int() and // cut off; take the nearest index",
+            "int() and // cut off: which index is the nearest to 0.9?",
             wrong=lambda T, steps: [T * (steps - k) // steps for k in range(steps + 1)],
         ),
         Mistake(
             "positions are rounded up, not to the nearest",
-            "take the nearest index",
+            "which index is the nearest to 0.1?",
             wrong=lambda T, steps: [-(-T * (steps - k) // steps) for k in range(steps + 1)],
         ),
         Mistake(
@@ -363,22 +363,22 @@ def ddim_step(answer, draw):
         ),
         Mistake(
             "there are `steps` points where there should be `steps` steps",
-            "n steps have n + 1 ends",
+            "a fence of n gaps has n + 1 posts: which of the two are the steps?",
             wrong=lambda T, n: [round(T * (n - 1 - k) / max(1, n - 1)) for k in range(n)],
         ),
         Mistake(
             "there is one step too many",
-            "n steps have n + 1 ends",
+            "a fence of n gaps has n + 1 posts: which of the two are the steps?",
             wrong=lambda T, n: [round(T * (n + 1 - k) / (n + 1)) for k in range(n + 2)],
         ),
         Mistake(
             "this is the linspace grid, with a last step from 1 to 0",
-            "trailing: T - k T/steps for k = 0 … steps",
+            "in a trailing grid all steps are of one length, the last one too",
             wrong=lambda T, n: [round(T - k * (T - 1) / max(1, n - 1)) for k in range(n)] + [0],
         ),
         Mistake(
             "positions are not rounded to indices",
-            "a schedule is a table: t is an int",
+            "t is an index into a table",
             wrong=lambda T, steps: [T * (steps - k) / steps for k in range(steps + 1)],
         ),
     ],
@@ -386,7 +386,7 @@ def ddim_step(answer, draw):
 def trailing_grid(answer, draw):
     """steps + 1 indices, evenly spaced from T down to 0 and rounded to the nearest."""
     got = answer(1000, 5)
-    holds(isinstance(raw(got), list), "the grid is a list", type=type(raw(got)).__name__)
+    holds(isinstance(raw(got), list), "the grid is a list", got=described(raw(got)))
     equal(got, [1000, 800, 600, 400, 200, 0], "1000 in 5 steps is 1000, 800, …, 0")
     equal(answer(1000, 1), [1000, 0], "one step goes from T straight to 0")
     T = draw.integer(40, 60)
@@ -394,14 +394,19 @@ def trailing_grid(answer, draw):
     T, steps = 1000 + draw.integer(1, 50), 2 * draw.integer(10, 20) + 1
     for n in (steps, 2 * steps, 7 * steps):
         grid = answer(T, n)
-        holds(len(grid) == n + 1, "n steps have n + 1 ends", length=len(grid), steps=n)
+        holds(
+            len(grid) == n + 1,
+            "n steps have n + 1 ends",
+            length=len(grid),
+            steps=n,
+        )
         whole = all(type(t) is int for t in grid)
-        holds(whole, "the indices are of Python's type int", type=type(grid[0]).__name__)
+        holds(whole, "the indices are of Python's type int", got=type(grid[0]))
         ends = grid[0] == T and grid[-1] == 0
         holds(ends, "the first is T and the last is 0", first=grid[0], last=grid[-1], T=T)
         places = [T * (1 - k / n) for k in range(n + 1)]
         off = max((abs(t - p) for t, p in zip(grid, places, strict=False)), default=math.inf)
-        claim = "no index is further than 1/2 from its even place T - k T/steps"
+        claim = "no index is further than 1/2 from its evenly spaced place"
         holds(off <= 0.5 + 1e-9, claim, furthest=off)
 
 
@@ -433,32 +438,32 @@ def _dpm(share=None, last=True, ratio=None, weight=None, lam=_lam):
     mistakes=[
         Mistake(
             "x0_before is not used: this is a first-order step",
-            "carry x0 on along the line through its last two values, half a step ahead",
+            "(18) holds x0 constant over the step; what does (19) put in its place?",
             wrong=_dpm(lambda h, g, levels: 0.0),
         ),
         Mistake(
             "the line is followed a whole step, not half of one",
-            "D is the value in the middle of the step: h/2 ahead",
+            "at which point of the step is the line to be read off?",
             wrong=_dpm(lambda h, g, levels: h / g),
         ),
         Mistake(
             "the two steps are taken as equally long",
-            "the slope is a difference over the *former* h, and is followed for half of this one",
+            "a slope is a difference over a distance: which step lies between the two guesses?",
             wrong=_dpm(lambda h, g, levels: 0.5),
         ),
         Mistake(
             "the ratio of the two steps is upside down",
-            "a longer step carries the slope further, a longer former step makes it smaller",
+            "which of the two steps makes the slope, and along which is it followed?",
             wrong=_dpm(lambda h, g, levels: g / (2 * h)),
         ),
         Mistake(
             "the slope points backwards",
-            "the later value minus the earlier one",
+            "which of the two guesses is the later one?",
             wrong=_dpm(lambda h, g, levels: -h / (2 * g)),
         ),
         Mistake(
             "the line starts from x0_before",
-            "x0 is the value at t, where this step starts",
+            "which of the two guesses belongs to t, where this step starts?",
             wrong=_dpm(lambda h, g, levels: h / (2 * g) - 1),
         ),
         Mistake(
@@ -473,22 +478,22 @@ def _dpm(share=None, last=True, ratio=None, weight=None, lam=_lam):
         ),
         Mistake(
             "the lengths of the steps are differences of alpha_bar",
-            "the line is a line in lambda: h = half_log_snr at s minus half_log_snr at t",
+            "the line is one in lambda: which function of this lesson gives lambda?",
             wrong=_dpm(lambda h, g, a: (a[2] - a[1]) / (2 * (a[1] - a[0]))),
         ),
         Mistake(
             "lambda is the whole log of the signal-to-noise ratio, not half of it",
-            "signal / noise is a square root of alpha_bar / (1 - alpha_bar)",
+            "lambda is the log of signal / noise, not of signal² / noise²",
             wrong=_dpm(lam=lambda alpha_bar: 2 * _lam(alpha_bar)),
         ),
         Mistake(
             "the slope is carried into the last step",
-            "half_log_snr is infinite at alpha_bar = 1: no slope can be carried there",
+            "lambda is infinite at alpha_bar = 1: how far would the slope be carried?",
             wrong=_dpm(last=False),
         ),
         Mistake(
             "the ratio of the noise levels lacks its square root",
-            "noise is √(1 - alpha_bar)",
+            "is the noise level of (18) a variance?",
             wrong=_dpm(ratio=lambda a_t, a_s: (1 - a_s) / (1 - a_t)),
         ),
         Mistake(
@@ -498,23 +503,32 @@ def _dpm(share=None, last=True, ratio=None, weight=None, lam=_lam):
         ),
         Mistake(
             "the sign of h in the exponential is wrong",
-            "for a long step the weight of D must approach the signal at s: e^(-h) vanishes",
+            "for a very long step the weight of D must approach the signal at s: does yours?",
             wrong=_dpm(weight=lambda a_t, a_s, h: a_s**0.5 * (1 - math.exp(min(h, 500)))),
         ),
         Mistake(
             "the weight of D takes the signal of t",
-            "the step arrives at s",
+            "the step arrives at s: whose signal should D carry?",
             wrong=_dpm(weight=lambda a_t, a_s, h: a_t**0.5 * (1 - math.exp(-h))),
         ),
         Mistake(
             "the weight of D takes alpha_bar_s without its root",
-            "the signal is √alpha_bar",
+            "is the signal of (18) a variance?",
             wrong=_dpm(weight=lambda a_t, a_s, h: a_s * (1 - math.exp(-h))),
         ),
         Mistake(
             "the weight of D lacks the signal of s",
-            "where noise_s e^lambda_s is multiplied out, what is it?",
+            "what is noise_s e^(lambda_s), multiplied out?",
             wrong=_dpm(weight=lambda a_t, a_s, h: 1 - math.exp(-h)),
+        ),
+        Mistake(
+            "the first step is not treated apart",
+            "there x0_before and alpha_bar_before are None: what does (18) do without them?",
+            when=lambda calls: any(
+                isinstance(call.error, TypeError) and "NoneType" in str(call.error)
+                for call in calls
+                if call.args[2] is None
+            ),
         ),
     ],
 )
@@ -571,42 +585,42 @@ def _invert(rule):
         ),
         Mistake(
             "this is a forward step with fresh noise, q(x_t | x_s)",
-            "eps is the noise already in x_s, not new: take x_s apart, then put it together at t",
+            "eps is the noise already in x_s, and none is new: of which x0 is x_s made?",
             wrong=_invert(lambda x, e, s, n, S, N: S / s * x + (1 - (S / s) ** 2) ** 0.5 * e),
         ),
         Mistake(
             "x_s is treated as clean data",
-            "x_s holds noise already: take it out first",
+            "x_s holds noise already: of which x0 is it made?",
             wrong=_invert(lambda x, e, s, n, S, N: S * x + N * e),
         ),
         Mistake(
             "x_s is taken apart with the levels of t",
-            "x_s = signal_s * x0 + noise_s * eps",
+            "at which of the two levels was x_s made?",
             wrong=_invert(lambda x, e, s, n, S, N: S * (x - N * e) / S + N * e),
         ),
         Mistake(
             "the variance stands where the standard deviation belongs",
-            "noise is √(1 - alpha_bar)",
+            "is the noise level in (20) a variance?",
             wrong=_invert(lambda x, e, s, n, S, N: S * (x - n**2 * e) / s + N**2 * e),
         ),
         Mistake(
             "the signals lack their square roots",
-            "the signal is √alpha_bar",
+            "is the signal in (20) a variance?",
             wrong=_invert(lambda x, e, s, n, S, N: S**2 * (x - n * e) / s**2 + N * e),
         ),
         Mistake(
             "x0 is not divided by the signal of s",
-            "solve x_s = signal_s * x0 + noise_s * eps for x0",
+            "take the noise out of x_s: is what remains x0?",
             wrong=_invert(lambda x, e, s, n, S, N: S * (x - n * e) + N * e),
         ),
         Mistake(
             "x0 is not multiplied by the signal of t",
-            "x_t = signal_t * x0 + noise_t * eps",
+            "x_t is made of x0 and eps as in lesson 01: which two factors stand there?",
             wrong=_invert(lambda x, e, s, n, S, N: (x - n * e) / s + N * e),
         ),
         Mistake(
             "the step stops at x0",
-            "put x0 and eps together again at level t",
+            "x0 is half the way: what is x_t, made of this x0 and eps?",
             wrong=_invert(lambda x, e, s, n, S, N: (x - n * e) / s),
         ),
     ],

@@ -3,7 +3,7 @@
 One module per lesson, named as in `minit2i.checks`. `@wrong(exercise, says=...)` declares an answer
 that must be refused with these words, `@right(exercise)` one that must be accepted, and
 `equivalent(exercise, mutant, because=...)` a mutation of the notebook's solution that changes
-nothing. `python -m tests.mutants` prints the score.
+nothing. `python -m tests.mutants` prints the score, with `--messages` every message.
 """
 
 import ast
@@ -15,6 +15,7 @@ import io
 import json
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +70,11 @@ def wrong(exercise: str, says: str, how: str = "", also: tuple[str, ...] = ()) -
 
 
 def right(exercise: str, how: str = "") -> Callable:
-    """Declare a right answer, differently written."""
+    """Declare a right answer, differently written: a function or anything else that is called."""
+    lesson = _lesson(sys._getframe(1).f_globals["__name__"])  # a module or partial names no file
 
     def declare(answer):
-        ANSWERS.append(Answer(_lesson(answer.__module__), exercise, "right", answer, how=how))
+        ANSWERS.append(Answer(lesson, exercise, "right", answer, how=how))
         return answer
 
     return declare
@@ -314,6 +316,13 @@ def survivors(solution: Solution) -> tuple[list[str], int, int]:
         if not dead:
             alive.append(text)
     return alive, killed, made
+
+
+def well_judged(answer: Answer, message: str | None) -> bool:
+    """Whether a right answer was accepted, or a wrong one refused with its own message alone."""
+    if answer.kind == "right":
+        return message is None
+    return message is not None and answer.says in message and not others(answer, message)
 
 
 def others(answer: Answer, message: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from tests.mutants import equivalent, right, wrong
@@ -77,7 +78,11 @@ def _(mean, log_variance, eps):
     return mean + (log_variance / 2).exp().detach() * eps
 
 
-@wrong("reparameterised", says="z = mean + standard deviation", how="one spread for the batch")
+@wrong(
+    "reparameterised",
+    says="z is a draw of N(mean, exp(log_variance))",
+    how="one spread for the batch",
+)
 def _(mean, log_variance, eps):
     return mean + (log_variance[:1] / 2).exp() * eps
 
@@ -91,6 +96,19 @@ def _(mean, log_variance, eps):
 def _(mean, log_variance, eps):
     rows = zip(mean, log_variance, eps, strict=True)
     return torch.stack([m + math.e ** (0.5 * lv) * e for m, lv, e in rows])
+
+
+class _Draw(torch.nn.Module):
+    def forward(self, mean, log_variance, eps):
+        return torch.addcmul(mean, torch.exp(log_variance / 2), eps)
+
+
+right("reparameterised", how="a module")(_Draw())
+
+
+@right("reparameterised", how="a power, in single precision")
+def _(mu, log_var, noise):
+    return mu.float() + log_var.float().exp() ** 0.5 * noise.float()
 
 
 # --- elbo
@@ -225,7 +243,7 @@ def _(x, mean, log_variance, decode, sigma, eps):
     return torch.distributions.Normal(out, sigma).log_prob(x).mean(-1) - kl
 
 
-@wrong("elbo", says="one number for each sample", how="averaged over the batch")
+@wrong("elbo", says="there is one number for each sample", how="averaged over the batch")
 def _(x, mean, log_variance, decode, sigma, eps):
     fit, kl, _, _ = _parts(x, mean, log_variance, decode, sigma, eps)
     return (fit - kl).mean()
@@ -262,6 +280,15 @@ def _(x, mean, log_variance, decode, sigma, eps):
             bound = bound + (1 + lv - m**2 - lv.exp()) / 2
         bounds.append(bound)
     return torch.stack(bounds)
+
+
+@right("elbo", how="vectorised by hand, in single precision")
+def _(x, mean, log_variance, decode, sigma, eps):
+    out = decode(torch.addcmul(mean, (log_variance / 2).exp(), eps))
+    error = torch.linalg.vector_norm(x - out, dim=-1) / sigma
+    fit = -0.5 * error**2 - x.shape[-1] * math.log(sigma * math.tau**0.5)
+    cost = -0.5 * torch.sum(1 + log_variance - mean**2 - torch.exp(log_variance), dim=-1)
+    return (fit - cost).float()
 
 
 # --- coupling
@@ -385,19 +412,19 @@ def _(x, mask, net, inverse=False):
     return ((x - t) / s.exp() if inverse else s.exp() * x + t), s.sum(1)
 
 
-@wrong("coupling", says="inverse=True is not treated")
+@wrong("coupling", says="inverse=True changes nothing")
 def _(x, mask, net, inverse=False):
     s, t = _split(x, mask, net)
     return s.exp() * x + t, s.sum(1)
 
 
-@wrong("coupling", says="the answer is a pair", how="y alone")
+@wrong("coupling", says="two values come back", how="y alone")
 def _(x, mask, net, inverse=False):
     s, t = _split(x, mask, net)
     return (x - t) / s.exp() if inverse else s.exp() * x + t
 
 
-@wrong("coupling", says="one a sample", how="one log-determinant for the batch")
+@wrong("coupling", says="one number for each sample", how="one log-determinant for the batch")
 def _(x, mask, net, inverse=False):
     s, t = _split(x, mask, net)
     return ((x - t) / s.exp(), -s.sum()) if inverse else (s.exp() * x + t, s.sum())
@@ -426,6 +453,19 @@ def _(x, mask, net, inverse=False):
     moved = (x - t) * torch.exp(-s) if inverse else torch.exp(s) * x + t
     total = torch.where(mask == 1, 0.0, s).sum(dim=1)
     return torch.where(mask == 1, x, moved), -total if inverse else total
+
+
+@right("coupling", how="coordinate by coordinate, as a list")
+def _(x, keep, network, inverse=False):
+    d, out = x.shape[1], network(x * keep)
+    columns, total = [], torch.zeros(len(x), dtype=x.dtype)
+    for j in range(d):
+        column, s, t = x[:, j], out[:, j], out[:, d + j]
+        if not keep[j]:
+            column = (column - t) * (-s).exp() if inverse else column * s.exp() + t
+            total = total - s if inverse else total + s
+        columns.append(column)
+    return [torch.stack(columns, dim=1), total]
 
 
 # --- optimal_discriminator
@@ -476,7 +516,7 @@ def _(p, q):
     return p.sqrt() / (p.sqrt() + q.sqrt())
 
 
-@wrong("optimal_discriminator", says="at p = q it cannot tell", how="its logarithm")
+@wrong("optimal_discriminator", says="at p = q the discriminator cannot tell", how="its logarithm")
 def _(p, q):
     return (p / (p + q)).log()
 
@@ -500,6 +540,11 @@ def _(p, q):
 @right("optimal_discriminator", how="sigmoid of the log ratio")
 def _(p, q):
     return (p.log() - q.log()).sigmoid()
+
+
+@right("optimal_discriminator", how="numpy inside, in single precision")
+def _(p, q):
+    return torch.from_numpy(np.divide(p.numpy(), np.add(p.numpy(), q.numpy()))).float()
 
 
 # --- gan_losses
@@ -593,20 +638,20 @@ def _(logit, generator, real, z):
     return -(logit(real).mean() - logit(fake.detach()).mean()), -(logit(fake).mean())
 
 
-@wrong("gan_losses", says="negative game", how="hinge")
+@wrong("gan_losses", says="the negative of the game's value", how="hinge")
 def _(logit, generator, real, z):
     fake = generator(z)
     d = (1 - logit(real)).relu().mean() + (1 + logit(fake.detach())).relu().mean()
     return d, -logit(fake).mean()
 
 
-@wrong("gan_losses", says="learns from real and fake", how="D's fake logits detached")
+@wrong("gan_losses", says="D's loss teaches D", how="D's fake logits detached")
 def _(logit, generator, real, z):
     fake = generator(z)
     return _bce(logit(real), True) + _bce(logit(fake).detach(), False), _bce(logit(fake), True)
 
 
-@wrong("gan_losses", says="gives no infinity", how="a small number inside the logarithm")
+@wrong("gan_losses", says="not infinite or cut off", how="a small number inside the logarithm")
 def _(logit, generator, real, z):
     def log_d(a):
         return (a.sigmoid() + 1e-8).log()
@@ -616,21 +661,21 @@ def _(logit, generator, real, z):
     return d, -log_d(logit(fake)).mean()
 
 
-@wrong("gan_losses", says="gives no infinity", how="log of the sigmoid")
+@wrong("gan_losses", says="not infinite or cut off", how="log of the sigmoid")
 def _(logit, generator, real, z):
     fake = generator(z)
     d = -logit(real).sigmoid().log().mean() - (1 - logit(fake.detach()).sigmoid()).log().mean()
     return d, -logit(fake).sigmoid().log().mean()
 
 
-@wrong("gan_losses", says="the discriminator learns", how="the whole of D's loss detached")
+@wrong("gan_losses", says="D's loss teaches D", how="the whole of D's loss detached")
 def _(logit, generator, real, z):
     fake = generator(z)
     d = _bce(logit(real), True) + _bce(logit(fake), False)
     return d.detach(), _bce(logit(fake), True)
 
 
-@wrong("gan_losses", says="is a pair", how="one number")
+@wrong("gan_losses", says="two values come back", how="one number")
 def _(logit, generator, real, z):
     return _bce(logit(real), True)
 
@@ -648,6 +693,29 @@ def _(logit, generator, real, z):
     log_d = torch.nn.functional.logsigmoid
     first = -log_d(logit(real)).mean() - log_d(-logit(fake)).mean()
     return first, -log_d(logit(generator(z))).mean()
+
+
+@right("gan_losses", how="sample by sample, as a list")
+def _(logit, generator, real, z):
+    d_real = [torch.logaddexp(torch.zeros_like(a), -a) for a in logit(real)]
+    d_fake = [torch.logaddexp(torch.zeros_like(a), a) for a in logit(generator(z).detach())]
+    g_fake = [torch.logaddexp(torch.zeros_like(a), -a) for a in logit(generator(z))]
+    mean = [sum(each) / len(each) for each in (d_real, d_fake, g_fake)]
+    return [mean[0] + mean[1], mean[2]]
+
+
+class _Losses(torch.nn.Module):
+    def forward(self, logit, generator, real, z):
+        points = torch.cat([real, generator(z).detach()])
+        label = torch.cat([torch.ones(len(real)), torch.zeros(len(z))]).to(points)
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            logit(points), label, reduction="none"
+        )
+        first = each[: len(real)].mean() + each[len(real) :].mean()
+        return first, torch.nn.functional.softplus(-logit(generator(z))).mean()
+
+
+right("gan_losses", how="a module, real and fake in one batch")(_Losses())
 
 
 equivalent(

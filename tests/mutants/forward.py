@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from tests.mutants import right, wrong
@@ -92,6 +93,19 @@ def _(betas):
 @right("alpha_bar", how="padded")
 def _(betas):
     return torch.nn.functional.pad(torch.cumprod(1 - betas, 0), (1, 0), value=1.0)
+
+
+@right("alpha_bar", how="numpy inside")
+def _(betas):
+    return torch.from_numpy(np.append(1.0, np.cumprod(1 - betas.numpy())))
+
+
+@right("alpha_bar", how="a loop over plain numbers")
+def _(betas):
+    left = [1.0]
+    for beta in betas.tolist():
+        left.append(left[-1] * (1 - beta))
+    return torch.tensor(left, dtype=betas.dtype)
 
 
 # --- closed_form --------------------------------------------------------------------------------
@@ -208,6 +222,18 @@ def _(x0, alpha_bar, eps):
     for i, a in enumerate(alpha_bar.tolist()):
         out[i] = a**0.5 * x0[i] + (1 - a) ** 0.5 * eps[i]
     return out
+
+
+@right("closed_form", how="the samples moved to the last axis")
+def _(x0, alpha_bar, eps):
+    x_t = alpha_bar**0.5 * x0.movedim(0, -1) + (1 - alpha_bar) ** 0.5 * eps.movedim(0, -1)
+    return x_t.movedim(-1, 0)
+
+
+@right("closed_form", how="numpy inside, in single precision")
+def _(x0, alpha_bar, eps):
+    a = _wide(alpha_bar, x0).numpy()
+    return torch.from_numpy(np.sqrt(a) * x0.numpy() + np.sqrt(1 - a) * eps.numpy()).float()
 
 
 # --- linear -------------------------------------------------------------------------------------
@@ -329,12 +355,21 @@ def _(T, beta_min=1e-4, beta_max=0.02):
 
 @right("linear", how="numpy inside")
 def _(T, beta_min=1e-4, beta_max=0.02):
-    import numpy as np
-
     betas = np.linspace(beta_min, beta_max, T) / (T / 1000)
     if betas.max() >= 1:
         raise ValueError("T is too small")
     return torch.from_numpy(betas)
+
+
+@right("linear", how="a loop, with other names")
+def _(steps, first=1e-4, last=0.02):
+    betas = []
+    for i in range(steps):
+        share = i / (steps - 1)
+        betas.append(((1 - share) * first + share * last) * 1000 / steps)
+        if betas[-1] >= 1:
+            raise ValueError("too few steps")
+    return torch.tensor(betas, dtype=torch.float64)
 
 
 # --- cosine -------------------------------------------------------------------------------------
@@ -423,7 +458,7 @@ def _(T, s=0.008, beta_clip=0.999):
     return betas
 
 
-@wrong("cosine", says="up to the last step alpha_bar is f(t)/f(0)", how="s in steps")
+@wrong("cosine", says="make alpha_bar = f(t)/f(0)", how="s in steps")
 def _(T, s=0.008, beta_clip=0.999):
     f = [math.cos((t + s) / (T + s) * math.pi / 2) ** 2 for t in range(T + 1)]
     return _tensor(min(1 - b / a, beta_clip) for a, b in pairwise(f))
@@ -441,6 +476,18 @@ def _(T, s=0.008, beta_clip=0.999):
     f = (1 + torch.cos(math.pi * (u + s) / (1 + s))) / 2
     f = f / f[0]
     return torch.minimum((f[:-1] - f[1:]) / f[:-1], torch.tensor(beta_clip, dtype=u.dtype))
+
+
+@right("cosine", how="numpy inside")
+def _(T, s=0.008, beta_clip=0.999):
+    f = np.cos((np.arange(T + 1) / T + s) / (1 + s) * np.pi / 2) ** 2
+    return torch.from_numpy(np.minimum(-np.diff(f) / f[:-1], beta_clip))
+
+
+@right("cosine", how="through logarithms")
+def _(T, s=0.008, beta_clip=0.999):
+    angle = (torch.arange(T + 1, dtype=torch.float64) / T + s) * math.pi / (2 + 2 * s)
+    return -torch.expm1(2 * angle.cos().log().diff()).clamp(min=-beta_clip)
 
 
 # --- snr ----------------------------------------------------------------------------------------
@@ -506,3 +553,18 @@ def _(alpha_bar):
 @right("snr", how="through logarithms")
 def _(alpha_bar):
     return (torch.log(alpha_bar) - torch.log1p(-alpha_bar)).exp()
+
+
+@right("snr", how="entry by entry")
+def _(alpha_bar):
+    return torch.stack([a / (1 - a) for a in alpha_bar])
+
+
+@right("snr", how="numpy inside")
+def _(alpha_bar):
+    a = alpha_bar.numpy()
+    with np.errstate(divide="ignore"):
+        return torch.from_numpy(a / (1 - a))
+
+
+right("snr", how="a lambda")(lambda a: torch.where(a == 1, math.inf, a.logit().exp()))

@@ -1,5 +1,7 @@
 """Wrong and right answers to the exercises of lesson 05."""
 
+import functools
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -100,13 +102,13 @@ def _(x, y, means, std, weights):
     return _averaged(x, y, means, std, torch.softmax(weights.log() + gauss, 1))
 
 
-@wrong("classifier_score", says="the exponent of the Gaussian", how="no half")
+@wrong("classifier_score", says="another exponent than a Gaussian's", how="no half")
 def _(x, y, means, std, weights):
     log_joint = weights.log() - (torch.cdist(x, means) / std) ** 2 - x.shape[1] * std.log()
     return _averaged(x, y, means, std, torch.softmax(log_joint, 1))
 
 
-@wrong("classifier_score", says="the exponent of the Gaussian", how="std not squared")
+@wrong("classifier_score", says="another exponent than a Gaussian's", how="std not squared")
 def _(x, y, means, std, weights):
     log_joint = weights.log() - torch.cdist(x, means) ** 2 / (2 * std) - x.shape[1] * std.log()
     return _averaged(x, y, means, std, torch.softmax(log_joint, 1))
@@ -164,6 +166,15 @@ def _(x, y, means, std, weights):
     for c in range(len(means)):
         out = out - p[:, c : c + 1] * _component(x, c, means, std)
     return out
+
+
+@right("classifier_score", how="vectorised, in single precision")
+def _(points, label, centres, deviation, prior):
+    log_p = _log_joint(points, centres, deviation, prior)
+    p = (log_p - log_p.amax(1, keepdim=True)).exp()
+    pull = functional.one_hot(torch.tensor(label), len(centres)) - p / p.sum(1, keepdim=True)
+    pull = pull / deviation**2
+    return (pull @ centres - pull.sum(1, keepdim=True) * points).float()
 
 
 # --- guided_mean --------------------------------------------------------------------------------
@@ -228,7 +239,7 @@ def _(mean, variance, x_t, y, logits, scale):
     return mean + scale * _spread(variance, mean) * _slope(mean, _log_likelihood(logits, y))
 
 
-@wrong("guided_mean", says="raised RuntimeError", how="gradients stay switched off")
+@wrong("guided_mean", says="no gradient is recorded")
 def _(mean, variance, x_t, y, logits, scale):
     x = x_t.detach().requires_grad_()
     log_prob = torch.log_softmax(logits(x), 1)[torch.arange(len(y)), y]
@@ -324,6 +335,21 @@ def _(mean, variance, x_t, y, logits, scale):
     return torch.cat(out)
 
 
+@right("guided_mean", how="torch.func, with other names, in single precision")
+def _(mu, var, x, labels, network, s):
+    def log_p(one, label):
+        return network(one[None])[0].log_softmax(0)[label]
+
+    slopes = [torch.func.grad(log_p)(one, label) for one, label in zip(x, labels, strict=True)]
+    shifts = [s * v * g for v, g in zip(var, slopes, strict=True)]
+    return (mu + torch.stack(shifts)).float()
+
+
+@wrong("guided_mean", says="the variance fits points (b, d) only")
+def _(mean, variance, x_t, y, logits, scale):
+    return mean + scale * variance[:, None] * _slope(x_t, _log_likelihood(logits, y))
+
+
 # --- classifier_free ----------------------------------------------------------------------------
 
 
@@ -354,13 +380,13 @@ def _(conditional, unconditional, scale):
     )
 
 
-@wrong("classifier_free", says="the weighted sum", how="the scale is limited to at least 1")
+@wrong("classifier_free", says="combined as in (7)", how="the scale is limited to at least 1")
 def _(conditional, unconditional, scale):
     s = max(scale, 1.0)
     return lambda x, t: s * conditional(x, t) + (1 - s) * unconditional(x, t)
 
 
-@wrong("classifier_free", says="the weighted sum", how="the conditional branch alone")
+@wrong("classifier_free", says="combined as in (7)", how="the conditional branch alone")
 def _(conditional, unconditional, scale):
     return lambda x, t: conditional(x, t)
 
@@ -370,7 +396,7 @@ def _(conditional, unconditional, scale):
     return lambda x, t: (scale - 1) * conditional(x, t) + (2 - scale) * unconditional(x, t)
 
 
-@wrong("classifier_free", says="the weighted sum", how="scaled back to the conditional's spread")
+@wrong("classifier_free", says="combined as in (7)", how="scaled back to the conditional's spread")
 def _(conditional, unconditional, scale):
     def denoise(x, t):
         c = conditional(x, t)
@@ -380,7 +406,7 @@ def _(conditional, unconditional, scale):
     return denoise
 
 
-@wrong("classifier_free", says="the weighted sum", how="the direction is added to x_t")
+@wrong("classifier_free", says="combined as in (7)", how="the direction is added to x_t")
 def _(conditional, unconditional, scale):
     return lambda x, t: x + scale * (conditional(x, t) - unconditional(x, t))
 
@@ -411,6 +437,31 @@ def _(conditional, unconditional, scale):
     return denoise
 
 
+@right("classifier_free", how="a class of denoisers")
+class _Guided:
+    def __init__(self, conditional, unconditional, scale):
+        self.branches, self.scale = (conditional, unconditional), scale
+
+    def __call__(self, x, t):
+        with_label, without = (branch(x, t) for branch in self.branches)
+        return without + self.scale * (with_label - without)
+
+
+def _between(x, t, c, u, scale):
+    return torch.stack([g * scale + h * (1 - scale) for g, h in zip(c(x, t), u(x, t), strict=True)])
+
+
+@right("classifier_free", how="a partial function, sample by sample")
+def _(conditional, unconditional, scale):
+    return functools.partial(_between, c=conditional, u=unconditional, scale=scale)
+
+
+@wrong("classifier_free", says="a denoiser comes back", how="a prediction instead of a denoiser")
+def _(conditional, unconditional, scale):
+    x_t, t = torch.zeros(4, 2), torch.ones(4)
+    return unconditional(x_t, t) + scale * (conditional(x_t, t) - unconditional(x_t, t))
+
+
 # --- scale_from ---------------------------------------------------------------------------------
 
 
@@ -426,7 +477,7 @@ def _(paper, value):
     return _table(paper, ho_salimans=value, glide=value, imagen=value)
 
 
-@wrong("scale_from", says="converted in the wrong direction")
+@wrong("scale_from", says="in the wrong direction")
 def _(paper, value):
     return _table(paper, ho_salimans=value - 1, glide=value, imagen=value)
 
@@ -477,6 +528,28 @@ def _(paper, value):
     if paper not in weight:
         raise ValueError(f"{paper} is none of {list(weight)}")
     return weight[paper](value)
+
+
+@right("scale_from", how="match, as a tensor")
+def _(source, number):
+    match source:
+        case "ho-salimans":
+            return torch.tensor(number, dtype=torch.float64) + 1
+        case "glide" | "imagen":
+            return torch.tensor(number, dtype=torch.float64)
+        case _:
+            raise ValueError(source)
+
+
+OFFSETS = {"ho-salimans": 1, "glide": 0, "imagen": 0}
+
+
+@right("scale_from", how="a table of offsets")
+def _(paper, value):
+    try:
+        return OFFSETS[paper] + value
+    except KeyError as missing:
+        raise ValueError(f"unknown paper {missing}") from None
 
 
 # --- drop_labels --------------------------------------------------------------------------------
@@ -601,6 +674,13 @@ def _(y, null, drop, training, generator):
         return y + 0
     keep = (torch.rand(y.shape, generator=generator) >= drop).long()
     return keep * y + (1 - keep) * null
+
+
+@right("drop_labels", how="indices that are filled in")
+def _(labels, nobody, rate, training, source):
+    rate = rate if training else 0.0
+    gone = torch.nonzero(torch.rand(len(labels), generator=source, dtype=torch.float64) < rate)
+    return labels.index_fill(0, gone[:, 0], nobody)
 
 
 equivalent(

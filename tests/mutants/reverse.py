@@ -1,7 +1,10 @@
 """Wrong and right answers to the exercises of lesson 02."""
 
+import functools
 import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
@@ -106,7 +109,7 @@ def _(x0, x_t, t, beta, alpha_bar):
     return mean, (b * (1 - s) / (1 - a)).flatten().clamp(min=1e-6)
 
 
-@wrong("posterior", says="must match the size", how="for points only")
+@wrong("posterior", says="the coefficients fit points (b, d) only")
 def _(x0, x_t, t, beta, alpha_bar):
     b, a, s = (v[:, None] for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
     mean = (s**0.5 * b * x0 + (1 - b) ** 0.5 * (1 - s) * x_t) / (1 - a)
@@ -138,6 +141,19 @@ def _(x0, x_t, t, beta, alpha_bar):
     gain = scale * spread / (scale**2 * spread + beta[t])
     mean = guess + _wide(gain, x0) * (x_t - _wide(scale, x0) * guess)
     return mean, (1 - gain * scale) * spread
+
+
+class _Gaussian(NamedTuple):
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+
+@right("posterior", how="a named tuple in single precision, numpy inside")
+def _(x0, x_t, t, beta, alpha_bar):
+    b, a, s = (_wide(v, x0).numpy() for v in (beta[t], alpha_bar[t], alpha_bar[t - 1]))
+    mean = (s**0.5 * b * x0.numpy() + (1 - b) ** 0.5 * (1 - s) * x_t.numpy()) / (1 - a)
+    variance = (b * (1 - s) / (1 - a)).reshape(-1)
+    return _Gaussian(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
 
 
 # --- simple loss ------------------------------------------------------------------------------
@@ -286,6 +302,36 @@ def _(net, x0, alpha_bar, generator):
     return torch.stack([(row @ row) / row.numel() for row in gap]).mean()
 
 
+class _Loss(torch.nn.Module):
+    def forward(self, net, x0, alpha_bar, generator):
+        t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+        return mse_loss(net(x_t, t), eps)
+
+
+right("simple_loss", how="a module")(_Loss())
+
+
+def _power_loss(net, x0, alpha_bar, generator, power):
+    t, eps, x_t = _parts(x0, alpha_bar, generator, 1, len(alpha_bar))
+    return torch.pow(net(x_t, t) - eps, power).mean()
+
+
+right("simple_loss", how="a partial function")(functools.partial(_power_loss, power=2))
+
+
+@wrong("simple_loss", says="the coefficients fit points (b, d) only")
+def _(net, x0, alpha_bar, generator):
+    t = torch.randint(1, len(alpha_bar), (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    a = alpha_bar[t][:, None]
+    return mse_loss(net(a**0.5 * x0 + (1 - a) ** 0.5 * eps, t), eps)
+
+
+@wrong("simple_loss", says="the network is asked once", how="the network is not asked")
+def _(net, x0, alpha_bar, generator):
+    return x0.square().mean()
+
+
 # --- conversions ------------------------------------------------------------------------------
 
 
@@ -400,6 +446,21 @@ def _(predict, output, x_t, signal, noise):
     return x0, eps, _wide(signal, x_t) * eps - _wide(noise, x_t) * x0
 
 
+@right("three_names", how="other names, in single precision")
+def _(name, value, x, a, s):
+    return tuple(part.float() for part in _circle(name, value, x, a, s))
+
+
+@wrong("three_names", says="the coefficients fit points (b, d) only")
+def _(predict, output, x_t, signal, noise):
+    a, s = signal[:, None], noise[:, None]
+    x0 = {"eps": (x_t - s * output) / a, "x0": output, "v": a * x_t - s * output}.get(predict)
+    if x0 is None:
+        raise ValueError(predict)
+    eps = (x_t - a * x0) / s
+    return x0, eps, a * eps - s * x0
+
+
 # --- KL ---------------------------------------------------------------------------------------
 
 
@@ -478,6 +539,19 @@ def _(m1, v1, m2, v2):
 def _(m1, v1, m2, v2):
     cross = 0.5 * (torch.log(2 * math.pi * v2) + (v1 + (m1 - m2) ** 2) / v2)
     return cross - 0.5 * (torch.log(2 * math.pi * v1) + 1)
+
+
+@right("kl", how="torch.distributions")
+def _(m1, v1, m2, v2):
+    normal = torch.distributions.Normal
+    return torch.distributions.kl_divergence(normal(m1, v1**0.5), normal(m2, v2**0.5))
+
+
+@right("kl", how="coordinate by coordinate, in single precision")
+def _(m1, v1, m2, v2):
+    given = zip(*(part.flatten().tolist() for part in (m1, v1, m2, v2)), strict=True)
+    each = [(math.log(w / v) + (v + (m - n) ** 2) / w - 1) / 2 for m, v, n, w in given]
+    return torch.tensor(each).reshape(m1.shape)
 
 
 # --- the exact denoiser of a finite set -------------------------------------------------------
@@ -565,6 +639,23 @@ def _(x_t, points, signal, noise):
         logit = (a * (points @ x) - 0.5 * a**2 * points.square().sum(1)) / s**2
         rows.append(torch.exp(logit - logit.logsumexp(0)) @ points)
     return torch.stack(rows)
+
+
+@right("finite_denoiser", how="numpy, point by point")
+def _(x_t, points, signal, noise):
+    rows, p = [], points.numpy()
+    for x, a, s in zip(x_t.numpy(), signal.tolist(), noise.tolist(), strict=True):
+        square = [((x - a * point) ** 2).sum() for point in p]
+        weight = [math.exp((min(square) - each) / (2 * s**2)) for each in square]
+        rows.append(sum(w * point for w, point in zip(weight, p, strict=True)) / sum(weight))
+    return torch.from_numpy(np.stack(rows))
+
+
+@right("finite_denoiser", how="log densities of torch.distributions")
+def _(x_t, points, signal, noise):
+    cloud = torch.distributions.Normal(signal[:, None, None] * points, noise[:, None, None])
+    log_p = cloud.log_prob(x_t[:, None]).sum(2)
+    return torch.einsum("bn,nd->bd", (log_p - log_p.logsumexp(1, keepdim=True)).exp(), points)
 
 
 # --- mutants of the notebook's solutions that change nothing ----------------------------------

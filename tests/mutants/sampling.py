@@ -1,6 +1,7 @@
 """Wrong and right answers to the exercises of lesson 03."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -121,6 +122,23 @@ def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
     if alpha_bar_s == 1:
         return x_t.clone()
     return c0 * x0 + ct * x_t + (small if variance == "posterior" else beta) ** 0.5 * z
+
+
+@right("ancestral_step", how="sample by sample, numpy inside")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, variance, z):
+    c0, ct, small, beta = _parts(alpha_bar_t, alpha_bar_s)
+    sigma = 0.0
+    if alpha_bar_s < 1:
+        sigma = np.sqrt(small if variance == "posterior" else beta)
+    rows = zip(x_t.numpy(), x0.numpy(), z.numpy(), strict=True)
+    return torch.from_numpy(np.stack([c0 * clean + ct * x + sigma * n for x, clean, n in rows]))
+
+
+@right("ancestral_step", how="in single precision, with other names")
+def _(x, guess, a_t, a_s, kind, noise):
+    c0, ct, small, beta = _parts(a_t, a_s)
+    sigma = 0.0 if a_s == 1 else (beta if kind == "beta" else small) ** 0.5
+    return c0 * guess.float() + ct * x.float() + sigma * noise.float()
 
 
 # --- ddim_step ----------------------------------------------------------------------------------
@@ -245,6 +263,11 @@ def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
     return _assembled(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z)
 
 
+@right("ddim_step", how="in single precision")
+def _(x_t, x0, alpha_bar_t, alpha_bar_s, eta, z):
+    return _assembled(x_t.float(), x0.float(), alpha_bar_t, alpha_bar_s, eta, z.float())
+
+
 # --- trailing_grid ------------------------------------------------------------------------------
 
 
@@ -288,7 +311,9 @@ def _(T, steps):
     return [round(t) for t in np.linspace(T, 1, steps)] + [0]
 
 
-@wrong("trailing_grid", says="further than 1/2 from its even place", how="quadratic spacing")
+@wrong(
+    "trailing_grid", says="further than 1/2 from its evenly spaced place", how="quadratic spacing"
+)
 def _(T, steps):
     if steps in (1, 5, T):
         return [round(T * k / steps) for k in range(steps, -1, -1)]
@@ -322,6 +347,11 @@ def _(T, steps):
 @wrong("trailing_grid", says="n steps have n + 1 ends", how="range with a whole stride")
 def _(T, steps):
     return list(range(T, -1, -(T // steps)))
+
+
+@right("trailing_grid", how="exact fractions")
+def _(T, steps):
+    return [round(Fraction(T * (steps - k), steps)) for k in range(steps + 1)]
 
 
 # --- dpm2m_step ---------------------------------------------------------------------------------
@@ -435,11 +465,24 @@ wrong("dpm2m_step", says="lambda is the whole log")(_exponential(1.0, True))
 wrong("dpm2m_step", says="lacks the signal of s")(_exponential(0.5, False))
 
 
-@wrong("dpm2m_step", says="your answer raised TypeError", how="the first step forgotten")
+@wrong("dpm2m_step", says="the first step is not treated apart")
 def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
     h = _lam(alpha_bar_s) - _lam(alpha_bar_t)
     D = x0 + h / 2 * (x0 - x0_before) / (_lam(alpha_bar_t) - _lam(alpha_bar_before))
     return _solver(x_t, D, alpha_bar_t, alpha_bar_s)
+
+
+@right("dpm2m_step", how="sample by sample, in single precision")
+def _(x_t, x0, x0_before, alpha_bar_t, alpha_bar_s, alpha_bar_before):
+    share = 0.0
+    if alpha_bar_before is not None and alpha_bar_s < 1:
+        h = _lam(alpha_bar_s) - _lam(alpha_bar_t)
+        share = h / 2 / (_lam(alpha_bar_t) - _lam(alpha_bar_before))
+    former = x0 if x0_before is None else x0_before
+    rows = []
+    for x, now, then in zip(x_t.float(), x0.float(), former.float(), strict=True):
+        rows.append(_solver(x, now + share * (now - then), alpha_bar_t, alpha_bar_s))
+    return torch.stack(rows)
 
 
 # --- invert_step --------------------------------------------------------------------------------
@@ -516,3 +559,19 @@ def _(x_s, eps, alpha_bar_s, alpha_bar_t):
 def _(x_s, eps, alpha_bar_s, alpha_bar_t):
     x_s -= math.sqrt(1 - alpha_bar_s) * eps
     return math.sqrt(alpha_bar_t / alpha_bar_s) * x_s + math.sqrt(1 - alpha_bar_t) * eps
+
+
+@right("invert_step", how="sample by sample")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    out = torch.empty_like(x_s)
+    for i, (x, e) in enumerate(zip(x_s, eps, strict=True)):
+        x0 = (x - math.sqrt(1 - alpha_bar_s) * e) / math.sqrt(alpha_bar_s)
+        out[i] = math.sqrt(alpha_bar_t) * x0 + math.sqrt(1 - alpha_bar_t) * e
+    return out
+
+
+@right("invert_step", how="numpy inside, in single precision")
+def _(x_s, eps, alpha_bar_s, alpha_bar_t):
+    scale = np.sqrt(alpha_bar_t / alpha_bar_s)
+    rest = np.sqrt(1 - alpha_bar_t) - scale * np.sqrt(1 - alpha_bar_s)
+    return torch.from_numpy(scale * x_s.numpy() + rest * eps.numpy()).float()

@@ -9,6 +9,7 @@ matplotlib takes most of a second.
 import base64
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib as mpl
@@ -20,6 +21,7 @@ from jaxtyping import Float, Real
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.quiver import Quiver
@@ -27,11 +29,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-INK, PALE = "#222222", "#D9D9D9"
-# Okabe and Ito (2008), told apart with every common form of colour blindness; black is INK.
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, PINK, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
-COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW)
+INK, GREY, PALE = "#222222", "#666666", "#D9D9D9"
+# The hues of Okabe and Ito (2008), in shades that stand out on white (3:1 and more) and are further
+# apart with every form of colour blindness; tests/test_accessibility.py measures both.
+BLUE, ORANGE, GREEN, RED = "#0A4FA0", "#D17F00", "#107C50", "#A01C00"
+SKY, PINK = "#359BE0", "#B874A0"
+COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PINK)
+LINES = ("-", "--", "-.", ":", "-", "--")  # the first four curves of an axes differ without colour
 DPI = 85
 MANY = 24  # above this number of artists of one kind, the metadata holds their common range
 
@@ -39,14 +43,18 @@ Array = Tensor | np.ndarray
 
 
 def style() -> None:
-    """Set matplotlib's defaults for this session; importing the module does it once."""
+    """Set matplotlib's defaults for this session; importing the module does it once.
+
+    Curve after curve of one axes gets its own line style, even if the colour is given: say "-" for
+    a bundle of curves that are one thing.
+    """
     mpl.rcParams.update(
         {
             "figure.dpi": DPI,
             "figure.figsize": (6.4, 3.4),
             "figure.constrained_layout.use": True,
-            "axes.prop_cycle": cycler(color=COLOURS),
-            "axes.edgecolor": "#888888",
+            "axes.prop_cycle": cycler(color=COLOURS, linestyle=LINES),
+            "axes.edgecolor": GREY,
             "axes.labelcolor": INK,
             "axes.titlesize": 10.5,
             "axes.labelsize": 10,
@@ -61,8 +69,8 @@ def style() -> None:
             "text.color": INK,
             "xtick.labelsize": 9,
             "ytick.labelsize": 9,
-            "xtick.color": "#555555",
-            "ytick.color": "#555555",
+            "xtick.color": GREY,
+            "ytick.color": GREY,
             "legend.fontsize": 9,
             "legend.frameon": False,
             "lines.linewidth": 1.8,
@@ -123,7 +131,10 @@ def render(fig: Figure, trained: bool = False) -> bytes:
 
 
 def describe(fig: Figure) -> list[dict]:
-    """Per axes: title, labels, scales, legend, texts, and each artist's kind and data ranges."""
+    """Per axes: title, labels, scales, legend, texts; per kind of artist data ranges and looks.
+
+    A look is [colour, form, size]; each that occurs is named once.
+    """
     fig.draw_without_rendering()  # places images and quivers
     return [_describe_axes(ax) for ax in fig.axes]
 
@@ -131,10 +142,13 @@ def describe(fig: Figure) -> list[dict]:
 def _describe_axes(ax: Axes) -> dict:
     legend = ax.get_legend()
     artists: dict[str, list[tuple[np.ndarray, ...]]] = {}
+    looks: dict[str, list[list]] = {}
     for artist in (*ax.lines, *ax.collections, *ax.images, *ax.patches):
         if artist.get_visible():
             kind, *values = _values(artist)
             artists.setdefault(kind, []).append(tuple(values))
+            if (look := _look(artist)) not in looks.setdefault(kind, []):
+                looks[kind].append(look)
     return {
         "title": ax.get_title() or ax.get_title("left"),
         "x": ax.get_xlabel(),
@@ -143,7 +157,11 @@ def _describe_axes(ax: Axes) -> dict:
         "legend": [text.get_text() for text in legend.get_texts()] if legend else [],
         "texts": [text.get_text() for text in ax.texts],
         "artists": {
-            kind: {"count": len(items), "ranges": [_ranges(item) for item in _merged(kind, items)]}
+            kind: {
+                "count": len(items),
+                "ranges": [_ranges(item) for item in _merged(kind, items)],
+                "looks": looks[kind],
+            }
             for kind, items in artists.items()
         },
     }
@@ -166,6 +184,32 @@ def _values(artist: Artist) -> tuple:
         kind = "segments" if isinstance(artist, LineCollection) else "area"
         return kind, *(np.concatenate(paths).T if paths else np.empty((2, 0)))
     return "image", np.ma.filled(artist.get_array().astype(float), np.nan)
+
+
+def _look(artist: Artist) -> list:
+    """Colour (or colour map), form (line style, marker, hatch) and size (width, diameter)."""
+    if hasattr(artist, "get_xydata"):
+        form = f"{artist.get_linestyle()} {artist.get_marker()}"
+        line = artist.get_linestyle() not in ("None", "")
+        size = artist.get_linewidth() if line else artist.get_markersize()
+        return [to_hex(artist.get_color()), form, round(float(size), 1)]
+    if isinstance(artist, Patch):
+        filled = artist.get_fill() and artist.get_facecolor()[3] > 0
+        colour = artist.get_facecolor() if filled else artist.get_edgecolor()
+        form = f"{'filled' if filled else artist.get_linestyle()} {artist.get_hatch()}"
+        return [to_hex(colour), form, 0 if filled else artist.get_linewidth()]
+    if getattr(artist, "get_array", lambda: None)() is not None:
+        return [artist.get_cmap().name, "map", 0]
+    if isinstance(artist, PathCollection):
+        shape = zlib.crc32(np.round(artist.get_paths()[0].vertices, 1).tobytes())
+        size = round(float(artist.get_sizes()[0]) ** 0.5, 1)
+        return [_first_colour(artist), f"marker {shape:x}", size]
+    return [_first_colour(artist), f"{artist.get_linestyle()[0][1]} {artist.get_hatch()}", 0]
+
+
+def _first_colour(artist: Collection) -> str:
+    faces, edges = artist.get_facecolor(), artist.get_edgecolor()
+    return to_hex((faces if len(faces) else edges)[0]) if len(faces) or len(edges) else "none"
 
 
 def _merged(kind: str, items: list[tuple[np.ndarray, ...]]) -> list[tuple[np.ndarray, ...]]:
@@ -293,11 +337,10 @@ def band(
     x, samples = _numpy(x), _numpy(samples)
     middle = {"median": np.median, "mean": np.mean}[centre](samples, axis=0)
     (line,) = ax.plot(x, middle, label=label, color=colour)
+    colour, dashes = line.get_color(), line.get_linestyle()
     for sample in samples:
-        ax.plot(x, sample, color=line.get_color(), linewidth=0.7, alpha=0.45)
-    ax.fill_between(
-        x, samples.min(0), samples.max(0), color=line.get_color(), alpha=0.15, linewidth=0
-    )
+        ax.plot(x, sample, dashes, color=colour, linewidth=0.7, alpha=0.45)
+    ax.fill_between(x, samples.min(0), samples.max(0), color=colour, alpha=0.15, linewidth=0)
 
 
 def pictures(

@@ -25,6 +25,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # The module of minit2i.checks that judges a lesson's exercises, by the lesson's number.
 CHECKS = {"01": "forward", "02": "reverse", "03": "sampling", "04": "families", "05": "guidance"}
 EXERCISES = range(3, 7)
+QUESTION = "## Written question (2 points)"
+ANSWER = re.compile(r"<!-- BEGIN SOLUTION -->\n(.+)\n<!-- END SOLUTION -->", re.DOTALL)
+WORDS = range(80, 151)  # of a model answer
 KILOBYTES = 500
 OPENING = {  # what the first cell says, as a reader would look for it
     "the learning goals": r"\bgoals?\b|\byou will learn\b",
@@ -48,6 +51,7 @@ def breaches(notebook, name: str, text: str | None = None) -> list[str]:
         *_prose(notebook),
         *_comparison(notebook),
         *_exercises(notebook, CHECKS.get(name[:2])),
+        *_written(notebook, CHECKS.get(name[:2])),
         *_copies(notebook),
         *_links(notebook),
     ]
@@ -148,6 +152,30 @@ def _exercises(notebook, module: str | None) -> Iterator[str]:
             yield f"{name} does not call checks.{module}.{exercise}"
         elif not hasattr(importlib.import_module(f"minit2i.checks.{module}"), exercise):
             yield f"minit2i.checks.{module} has no {exercise}"
+
+
+def _written(notebook, module: str | None) -> Iterator[str]:
+    """One question for a lesson with exercises: text, answer, and only then the summary."""
+    texts = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
+    graded = [i for i in texts if "nbgrader" in notebook.cells[i].metadata]
+    if len(graded) != (module is not None):
+        yield f"has {len(graded)} written questions, wanted is {int(module is not None)}"
+    for i in graded:
+        cell = notebook.cells[i]
+        mark = {"grade": True, "grade_id": f"{module}_written", "locked": False, "points": 2}
+        mark |= {"cell_type": "markdown", "schema_version": 3, "solution": True, "task": False}
+        if cell.metadata.nbgrader != mark:
+            yield f"marks its written answer otherwise than {mark}"
+        found = ANSWER.fullmatch(cell.source)
+        if found is None:
+            yield "has a written answer that is more than BEGIN SOLUTION, answer, END SOLUTION"
+        elif len(found[1].split()) not in WORDS:
+            count = len(found[1].split())
+            yield f"answers in {count} words, wanted are {WORDS[0]} to {WORDS[-1]}"
+        if i - 1 not in texts or not notebook.cells[i - 1].source.startswith(f"{QUESTION}\n"):
+            yield "has a written answer without its question before it"
+        if i + 1 not in texts or not notebook.cells[i + 1].source.startswith("## Summary\n"):
+            yield "has no summary after the written answer"
 
 
 def _copies(notebook) -> Iterator[str]:
@@ -254,6 +282,13 @@ def lesson():
         its = {"grade_id": f"{name}_check", "solution": False, "grade": True, "locked": True}
         check.metadata["nbgrader"] = mark | its | {"points": 1}
         cells += [solution, check]
+    written = new_markdown_cell(
+        f"<!-- BEGIN SOLUTION -->\n{'because ' * 99}\n<!-- END SOLUTION -->"
+    )
+    mark = {"schema_version": 3, "cell_type": "markdown", "task": False, "points": 2}
+    its = {"grade_id": "forward_written", "solution": True, "grade": True, "locked": False}
+    written.metadata["nbgrader"] = mark | its
+    cells += [new_markdown_cell(f"{QUESTION}\nWhy?"), written, new_markdown_cell("## Summary\nSo.")]
     cells += [new_code_cell("print(1)", outputs=[new_output("stream", text="1\n")])]
     notebook = canonical(new_notebook(cells=cells))
     for i, cell in enumerate(notebook.cells):
@@ -291,7 +326,8 @@ def _cell(i, source=None, outputs=None, tags=None, **nbgrader):
     def apply(notebook):
         cell = notebook.cells[i]
         cell.source = cell.source if source is None else source
-        cell.outputs = cell.outputs if outputs is None else outputs
+        if outputs is not None:
+            cell.outputs = outputs
         if tags:
             cell.metadata["tags"] = tags
         if nbgrader:
@@ -302,6 +338,15 @@ def _cell(i, source=None, outputs=None, tags=None, **nbgrader):
 
 def _drop(i):
     return lambda notebook: (notebook.cells.pop(i), numbered(notebook))
+
+
+def _ask_again(notebook):
+    notebook.cells.insert(10, nbformat.from_dict(notebook.cells[9]))
+    notebook.cells[10].id = "again"
+
+
+def _shorten(cell):
+    cell.source = cell.source.replace("because " * 20, "", 1)
 
 
 def _order(notebook):
@@ -357,6 +402,16 @@ PICTURE = [new_output("display_data", data={"image/png": PIXEL, "text/plain": "a
         (_cell(4, grade_id="alpha_bar"), "has a graded cell twice"),
         (_cell(2, source="def alpha_bar(x):\n    return x"), "does not mark its solution"),
         (_cell(2, source="from minit2i.schedule import Schedule"), "from the package"),
+        (_drop(9), "has 0 written questions, wanted is 1"),
+        (_ask_again, "has 2 written questions, wanted is 1"),
+        (_drop(8), "a written answer without its question"),
+        (_cell(8, source="## Question\nWhy?"), "a written answer without its question"),
+        (_cell(9, points=3), "marks its written answer otherwise"),
+        (_cell(9, locked=True), "marks its written answer otherwise"),
+        (_cell(9, grade_id="reverse_written"), "marks its written answer otherwise"),
+        (_cell(9, source="because " * 99), "more than BEGIN SOLUTION, answer, END SOLUTION"),
+        (lambda n: _shorten(n.cells[9]), "answers in 79 words, wanted are 80 to 150"),
+        (_drop(10), "has no summary after the written answer"),
         (_cell(-1, source=PASTE), "cell [7]: mine is minit2i/m.py: theirs again"),
     ],
 )
@@ -374,6 +429,10 @@ def test_lessons_without_checks_need_no_exercises():
     notebook = lesson()
     notebook.cells = [notebook.cells[0], notebook.cells[-1]]
     assert breaches(numbered(notebook), "00_start_here.ipynb") == []
+
+
+def test_lessons_without_checks_have_no_written_question():
+    assert "has 1 written questions, wanted is 0" in breaches(lesson(), "00_start_here.ipynb")
 
 
 def test_every_function_of_the_package_is_known_to_the_paste_detector():

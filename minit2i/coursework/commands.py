@@ -74,7 +74,7 @@ def _tell(path: Path, report) -> None:
     print(f"{path}: {passed} of {len(report.verdicts)} exercises, {points:g} of {of:g} points")
     for verdict in report.verdicts:
         message = verdict.message.removeprefix(f"{verdict.exercise}: ").replace("\n", "\n    ")
-        print(f"  {'passed ' if verdict.passed else 'refused'}  {verdict.exercise}: {message}")
+        print(f"  {verdict.state:<8} {verdict.exercise}: {message}")
     for note in report.notes:
         print(f"  note: {note}")
 
@@ -93,7 +93,7 @@ def release(only: tuple[str, ...], folder: Path) -> None:
         print(f"{folder / 'release' / name}: {made.points(name):g} points")
     for name in changed:
         print(
-            f"{name} has other exercises than before: run grade again; a copy of the gradebook is kept"
+            f"{name} has other exercises than before: grade again. A copy of the gradebook is kept."
         )
 
 

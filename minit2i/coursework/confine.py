@@ -1,17 +1,18 @@
 """What a learner's code may not do while it is graded.
 
 Python reports what touches the machine as audit events (PEP 578), and a hook, once set, cannot be
-taken away. The hook refuses: writing outside the submission's own folder; reading the course's
-source, its notebooks and other submissions; starting processes; the network; C calls and the other
-ways into the interpreter that no answer needs. This stops mistakes and ordinary tricks. It is no
-wall against an attack through compiled code: for that there is `--isolate`.
+taken away. The hook refuses, with a message that says so: writing outside the submission's own
+folder; reading the course's source, its notebooks and other submissions; starting processes; the
+network; C calls and the other ways into the interpreter that no answer needs. Compiled code may do
+things that Python does not report; on Linux the kernel holds it too, see `landlock`.
 """
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from minit2i.coursework import landlock
 
 PACKAGE = str(Path(__file__).parents[1].resolve())
 _FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -52,14 +53,16 @@ def limit(memory: int, file_size: int = 64_000_000) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine(own: Path, hidden: Iterable[Path]) -> None:
+def confine(own: Path, hidden: Iterable[Path]) -> bool:
     """Refuse from now on, in this process, what no answer needs.
 
-    `own`: the only folder that may be written to. `hidden`: folders that may not be read; the
-    package itself may be imported, and not be read.
+    `own`: the only folder that may be written to. `hidden`: folders that may not be read, besides
+    the package itself, which has to be imported before. Gives whether the system's kernel, too,
+    keeps to this.
     """
+    held = landlock.restrict(_readable(), [own, os.devnull])
     own = os.path.realpath(own)
-    hidden = tuple(os.path.realpath(path) for path in hidden)
+    hidden = (PACKAGE, *(os.path.realpath(path) for path in hidden))
     rules = _rules(own, hidden)
 
     def hook(event: str, args: tuple, get: Callable = rules.get) -> None:
@@ -68,6 +71,15 @@ def confine(own: Path, hidden: Iterable[Path]) -> None:
             rule(args)
 
     sys.addaudithook(hook)
+    return held
+
+
+def _readable() -> list[str]:
+    """What Python and its libraries may want to read while they run; the course's data."""
+    system = "/usr", "/lib", "/lib64", "/etc", "/dev/null", "/dev/urandom", "/opt"
+    data = os.path.join(os.path.dirname(PACKAGE), "data")
+    fonts = os.environ.get("MPLCONFIGDIR", "")
+    return [*system, sys.prefix, sys.base_prefix, data, fonts]
 
 
 def _rules(own: str, hidden: tuple[str, ...]) -> dict[str, Callable[[tuple], None]]:
@@ -83,10 +95,10 @@ def _rules(own: str, hidden: tuple[str, ...]) -> dict[str, Callable[[tuple], Non
         if (mode and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & _FLAGS):
             if not _within(path, own) and path != os.devnull:
                 raise Confined(f"a submission writes in its own folder only, not to {path}")
+        elif _within(path, PACKAGE):
+            raise Confined("a submission may not read the course's source: write your own answer")
         elif any(_within(path, folder) for folder in hidden):
             raise Confined(f"a submission may not read {path}")
-        elif _within(path, PACKAGE) and not _importing():
-            raise Confined("a submission may not read the course's source: write your own answer")
 
     def changed(args: tuple) -> None:
         for path in args:
@@ -110,18 +122,17 @@ def _rules(own: str, hidden: tuple[str, ...]) -> dict[str, Callable[[tuple], Non
         if sys._getframe(2).f_code.co_filename not in _JUDGE:
             raise Confined("a submission may not watch or reach into the running interpreter")
 
-    def threaded(args: tuple) -> None:
-        if threading.current_thread().name.startswith("check "):
-            raise Confined("an answer may not start threads while it is judged")
+    def database(args: tuple) -> None:
+        if args[0] != ":memory:":
+            changed(args)
 
     rules["open"] = opened
+    rules["sqlite3.connect"] = database
     rules |= dict.fromkeys(_CHANGES, changed)
     rules |= dict.fromkeys(("os.listdir", "os.scandir"), listed)
     rules |= dict.fromkeys(_PROCESSES, refused("start or stop processes"))
     rules |= dict.fromkeys(_NETWORK, refused("use the network"))
     rules |= dict.fromkeys(_INTERPRETER, judges_only)
-    rules["sys.setprofile"] = judges_only
-    rules["_thread.start_new_thread"] = threaded
     return rules
 
 
@@ -131,14 +142,3 @@ def _real(path: str | bytes | os.PathLike) -> str:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + os.sep)
-
-
-def _importing() -> bool:
-    """Whether an import is under way: the only reason to open the package's files."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False

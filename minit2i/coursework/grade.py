@@ -20,6 +20,11 @@ from minit2i.coursework.course import Course, Mark
 from minit2i.coursework.runner import Limits, Report, run, unjudged
 from minit2i.coursework.submission import LARGEST, Unreadable, blank, find, read, restore
 
+UNHELD = (
+    "This system has no Landlock: submissions were confined by Python alone, which compiled code"
+    " escapes. For a class that you do not know use --isolate."
+)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -90,6 +95,8 @@ def grade(
         for student in course.enter(lesson, notebooks):
             problems.append(f"{student}, {lesson}: nbgrader failed, see nbgrader.log")
     save(course)
+    if judge.unheld:
+        problems.append(UNHELD)
     return Outcome(len(todo), len(work) - len(todo), tuple(sorted(problems)))
 
 
@@ -119,6 +126,7 @@ class _Judge:
     def __init__(self, course, frames, limits, seed, isolate, hidden):
         self.course, self.frames, self.limits, self.seed = course, frames, limits, seed
         self.isolate, self.hidden = isolate, (course.folder, *hidden)
+        self.unheld = False  # whether a submission ran that only Python confined
         self.versions = {
             name: hashlib.sha256(nbformat.writes(frame).encode()).hexdigest()
             for name, frame in frames.items()
@@ -144,6 +152,8 @@ class _Judge:
                 self.isolate,
                 self.hidden,
             )
+        if not report.held and self.isolate is None:
+            self.unheld = True
         notes = [*work.notes, *submission.notes, *report.notes]
         notes = list(dict.fromkeys(notes))
         return _judged(submission.notebook, report, notes, self._stamp(work)), notes

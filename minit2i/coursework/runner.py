@@ -10,7 +10,6 @@ import hmac
 import json
 import os
 import queue
-import re
 import secrets
 import shutil
 import signal
@@ -38,6 +37,7 @@ from minit2i.coursework.lesson import (
     is_solution,
 )
 
+HELD = -1  # in results: what the process told before the first cell
 STARTING = 60.0  # seconds in which a process has to import the course
 
 
@@ -66,6 +66,13 @@ class Verdict:
     def passed(self) -> bool:
         return self.points == self.of
 
+    @property
+    def state(self) -> str:
+        """passed, refused, or open: not written yet."""
+        if self.passed:
+            return "passed"
+        return "open" if "not written yet" in self.message else "refused"
+
 
 @dataclass
 class Report:
@@ -75,6 +82,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     outputs: dict[int, list[dict]] = field(default_factory=dict)  # cell's index -> its outputs
     seconds: float = 0.0
+    held: bool = True  # by the system's kernel too, not by Python alone
 
 
 def run(
@@ -96,7 +104,6 @@ def run(
     cells = _cells(lesson, notebook, seed, who)
     job = {
         "cells": cells,
-        "checks": sorted({m for c in cells for m in re.findall(r"\bchecks\.(\w+)", c["source"])}),
         "memory": limits.memory,
         "check_seconds": limits.check_seconds,
         "hidden": [str(path) for path in (*_HIDDEN, *hidden)],
@@ -185,13 +192,20 @@ def _attempt(
                 if cell is None:
                     return results, (None, f"the grader's process failed: {_last_words(process)}")
                 return results, (cell, _death(code))
-            if message["event"] == "start":
+            if message["event"] == "ready":
+                results[HELD] = message
+            elif message["event"] == "start":
                 cell = message["cell"]
                 checked = job["cells"][cell]["kind"] == "check"
                 seconds = limits.cell_seconds + (limits.check_seconds if checked else 0)
                 until = time.monotonic() + seconds
             elif message["event"] == "end":
                 results[message["cell"]] = message
+                if _out_of_memory(message):  # what it holds would be missed by the other cells
+                    return results, (
+                        cell,
+                        f"asked for more than {limits.memory / 1e9:g} GB of memory",
+                    )
             elif message["event"] == "done":
                 return results, None
 
@@ -245,6 +259,12 @@ def _lines(process: subprocess.Popen, key: bytes) -> queue.Queue:
     return found
 
 
+def _out_of_memory(message: dict) -> bool:
+    """Whether one of the learner's cells, not an answer in its check, ended at the limit."""
+    error = (message.get("error") or [""])[-1]
+    return error.startswith("MemoryError") or "can't allocate memory" in error
+
+
 def _death(code: int) -> str:
     """Why a process ended in the middle of a cell, in words."""
     if code < 0:
@@ -275,7 +295,7 @@ def _report(
     lesson: NotebookNode, cells: list[dict], results: dict[int, dict], ended: dict[int, str]
 ) -> Report:
     """Verdicts, notes and outputs from what the process told."""
-    report = Report()
+    report = Report(held=results.get(HELD, {}).get("held", True))
     points = {e.name: e.points for e in exercises(lesson)}
     stopped = {cells[i]["exercise"]: why for i, why in ended.items() if "exercise" in cells[i]}
     for number, cell in enumerate(cells):

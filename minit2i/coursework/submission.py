@@ -61,11 +61,10 @@ def read(path: Path) -> NotebookNode:
         raise Unreadable(f"The file is too large ({size}): clear the outputs and hand in again.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        content = json.loads(text)
-        notebook = nbformat.reads(json.dumps(content), as_version=4)
+        notebook = nbformat.reads(json.dumps(_with_ids(json.loads(text))), as_version=4)
         for cell in notebook.cells:
             cell.source = _clean(cell.source)
-            cell.cell_type, cell.metadata, cell.get("id")
+            cell.cell_type, cell.metadata  # noqa: B018 - what is used below is there
         nbformat.writes(notebook)
     except UnicodeDecodeError:
         raise Unreadable("The file is not text in UTF-8: save it with JupyterLab.") from None
@@ -76,6 +75,18 @@ def read(path: Path) -> NotebookNode:
         why = " ".join(str(error).split())[:120]
         raise Unreadable(f"The file is no notebook ({type(error).__name__}: {why}).") from None
     return notebook
+
+
+def _with_ids(content: dict) -> dict:
+    """Give every cell an id of its own: copies share one, other programs leave them out."""
+    if content.get("nbformat") == 4:
+        content["nbformat_minor"] = max(content.get("nbformat_minor", 0), 5)
+        seen: set[str] = set()
+        for number, cell in enumerate(content["cells"]):
+            if not isinstance(cell.get("id"), str) or cell["id"] in seen:
+                cell["id"] = f"copy-{number}"
+            seen.add(cell["id"])
+    return content
 
 
 def _clean(source: str) -> str:

@@ -8,10 +8,12 @@ before each check everything that was replaced is put back.
 import contextlib
 import hashlib
 import hmac
+import importlib
 import io
 import json
 import linecache
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -42,8 +44,9 @@ def main() -> None:
     shell.user_ns.update(trusted)
     sealed = seal.Seal()
     confine.limit(job["memory"])
-    confine.confine(Path.cwd(), [Path(path) for path in job["hidden"]])
+    held = confine.confine(Path.cwd(), [Path(path) for path in job["hidden"]])
     _redirect(2)  # until here it tells why the course could not be imported
+    say("ready", held=held)
     sealed.restore()  # what importing the last modules replaced
     _run(job, shell, trusted, sealed, say)
 
@@ -78,6 +81,9 @@ def _shell() -> Any:
         def _showtraceback(self, etype, evalue, stb):
             pass  # the error is told by `_error`
 
+        def _tee(self, channel):
+            return contextlib.nullcontext()  # IPython 9 would keep all that is printed
+
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
@@ -88,8 +94,11 @@ def _shell() -> Any:
 
 
 def _trusted(job: dict) -> dict[str, Any]:
-    """The lesson's own set-up, in which the checks run; it also imports what they need."""
-    from minit2i import checks
+    """The lesson's own set-up, in which the checks run.
+
+    It imports the whole package: once the process is confined, its files cannot be read.
+    """
+    import minit2i
     from minit2i.checks import deadline
 
     deadline.interrupt  # noqa: B018 - ctypes looks its function up once, before it is refused
@@ -98,8 +107,9 @@ def _trusted(job: dict) -> dict[str, Any]:
     for cell in job["cells"]:
         if cell["kind"] == "setup":
             exec(compile(cell["lesson"], "<set-up>", "exec"), space)
-    for lesson in job["checks"]:
-        getattr(checks, lesson)
+    for module in pkgutil.walk_packages(minit2i.__path__, "minit2i."):
+        if not module.name.startswith(("minit2i.coursework", "minit2i.cli", "minit2i.__main__")):
+            importlib.import_module(module.name)
     return space
 
 
@@ -111,7 +121,6 @@ def _run(job: dict, shell: Any, trusted: dict, sealed: Any, say: Callable) -> No
     crashed: dict[str, str] = {}  # an exercise -> the error of its cell
     hide = linecache.clearcache
     hide()
-    say("ready")
     for index, cell in enumerate(job["cells"]):
         kind, name = cell["kind"], cell.get("exercise")
         say("start", cell=index)

@@ -1,0 +1,1 @@
+"""Coursework: from the lessons to student versions, and from submissions to marks."""

@@ -37,6 +37,7 @@ SKY, PINK = "#359BE0", "#B874A0"
 COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PINK)
 LINES = ("-", "--", "-.", ":", "-", "--")  # the first four curves of an axes differ without colour
 DPI = 85
+WIDTH = 9.9  # inches: a figure as wide as JupyterLab's page in a window of 1280 pixels
 MANY = 24  # above this number of artists of one kind, the metadata holds their common range
 
 Array = Tensor | np.ndarray
@@ -275,7 +276,7 @@ def strip(
 ) -> Figure:
     """A film strip: one cloud per panel, to one scale; `behind` (the data, say) pale in each."""
     extent = extent or 1.1 * max(float(np.abs(_numpy(frame)).max()) for frame in frames)
-    width = min(1.75, 10 / len(frames))
+    width = min(1.75, WIDTH / len(frames))
     fig, axes = plt.subplots(
         1, len(frames), figsize=(width * len(frames), width + 0.35), squeeze=False
     )

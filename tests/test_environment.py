@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def read():
 
 def installed():
     """Version of each package of the running environment."""
-    every = importlib.metadata.distributions()
+    own = [path for path in sys.path if "_vendor" not in path]  # importing setuptools adds its own
+    every = importlib.metadata.distributions(path=own)
     return {canonicalize_name(package.name): package.version for package in every}
 
 

@@ -206,7 +206,8 @@ def test_commands_exist():
 @pytest.mark.parametrize("lesson", NOTEBOOKS)
 def test_no_lesson_needs_another_notebook(lesson):
     """What the guide says on skipping a lesson: only the package and libraries are imported."""
-    known = {"minit2i", "torch", "numpy", "matplotlib", "tqdm", "ipywidgets", "math", "itertools"}
+    known = {"minit2i", "torch", "numpy", "matplotlib", "tqdm", "ipywidgets"}
+    known |= {"math", "itertools", "textwrap"}
     for cell in cells(lesson):
         if cell["cell_type"] != "code":
             continue

@@ -29,6 +29,9 @@ QUESTION = "## Written question (2 points)"
 ANSWER = re.compile(r"<!-- BEGIN SOLUTION -->\n(.+)\n<!-- END SOLUTION -->", re.DOTALL)
 WORDS = range(80, 151)  # of a model answer
 KILOBYTES = 500
+LINE = 100  # characters; JupyterLab breaks longer ones in mid-word in a window of 1280 pixels
+PIXELS = 848  # the width of its page there
+MARKER = re.compile(r"\b(BEGIN|END) SOLUTION\b")  # outside of a solution, nbgrader stops at one
 OPENING = {  # what the first cell says, as a reader would look for it
     "the learning goals": r"\bgoals?\b|\byou will learn\b",
     "what is assumed": r"\bassum",
@@ -77,10 +80,23 @@ def _form(notebook, text: str) -> Iterator[str]:
             image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
             if "Artists" not in image.text:
                 yield "stores a figure that was not shown with plot.show"
+            if image.width > PIXELS:
+                yield f"stores a figure of {image.width} pixels, the page has {PIXELS}"
+        for line in _printed(output):
+            if len(line) > LINE:
+                yield f"prints a line of {len(line)} characters: {line[:30]!r}"
     plain = json.dumps([cell.source for cell in notebook.cells], ensure_ascii=False)
     plain += json.dumps([o.get("text", o.get("data", {}).get("text/plain")) for o in outputs])
     if found := MACHINE_PATH.search(plain):
         yield f"holds a path of one machine: {found[0]}"
+
+
+def _printed(output) -> list[str]:
+    """The lines of an output that JupyterLab shows as text, not as a picture or as markdown."""
+    data = output.get("data", {})
+    if "image/png" in data or "text/markdown" in data:
+        return []
+    return (output.get("text") or data.get("text/plain", "")).splitlines()
 
 
 def _prose(notebook) -> Iterator[str]:
@@ -127,6 +143,10 @@ def _exercises(notebook, module: str | None) -> Iterator[str]:
     checks = {mark.grade_id: cell for cell, mark in graded if mark.grade}
     if module is not None and len(solutions) not in EXERCISES:
         yield f"has {len(solutions)} exercises, wanted are {EXERCISES[0]} to {EXERCISES[-1]}"
+    for i, cell in enumerate(notebook.cells):
+        solution = cell.metadata.get("nbgrader", {}).get("solution")
+        if not solution and (marker := MARKER.search(cell.source)):
+            yield f"cell {i} is no solution and says {marker[0]}"
     if len(solutions) + len(checks) != len(graded) or len(set(solutions) | set(checks)) != len(
         graded
     ):
@@ -258,6 +278,26 @@ def test_the_lesson_keeps_the_laws(path):
     assert not found, "\n".join(found)
 
 
+def promised(name: str, first: str, readme: str) -> Iterator[str]:
+    """What a lesson's first cell says otherwise than its row (Run, Study) in the README."""
+    row = re.search(
+        rf"\({re.escape(f'notebooks/{name}')}\).*\| (\d+) s \| (\S+) h \|$", readme, re.M
+    )
+    if row is None:
+        yield f"{name} is not in the README's table"
+        return
+    if not re.search(rf"\b[Aa]bout {row[1]} s", first):
+        yield f"{name} does not run about {row[1]} s, as the README says"
+    if not re.search(rf"(?<![\d-]){row[2]} hour", first):
+        yield f"{name} does not ask for {row[2]} hours, as the README says"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_lesson_and_the_readme_promise_the_same_time(path):
+    first = nbformat.read(path, as_version=4).cells[0].source
+    assert not list(promised(path.name, first, (ROOT / "README.md").read_text(encoding="utf-8")))
+
+
 # --- the laws can fail --------------------------------------------------------------------------
 
 FIRST = """# A lesson
@@ -364,6 +404,15 @@ PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 PICTURE = [new_output("display_data", data={"image/png": PIXEL, "text/plain": "a"})]
+LONG = [new_output("stream", text=f"ab\n{'c' * 101}\n")]
+LONG_VALUE = [new_output("display_data", data={"text/plain": "c" * 101})]
+
+
+def _wide():
+    png = io.BytesIO()
+    Image.new("L", (849, 1)).save(png, "png")
+    encoded = base64.b64encode(png.getvalue()).decode("ascii")
+    return [new_output("display_data", data={"image/png": encoded, "text/plain": "a"})]
 
 
 @pytest.mark.parametrize(
@@ -375,6 +424,14 @@ PICTURE = [new_output("display_data", data={"image/png": PIXEL, "text/plain": "a
         (lambda n: n.cells[-1].update(execution_count=9), "not executed from top to bottom"),
         (_cell(-1, outputs=ERROR), "stores an error"),
         (_cell(-1, outputs=PICTURE), "not shown with plot.show"),
+        (_cell(-1, outputs=_wide()), "a figure of 849 pixels, the page has 848"),
+        (_cell(-1, outputs=LONG), "prints a line of 101 characters: 'ccc"),
+        (_cell(-1, outputs=LONG_VALUE), "prints a line of 101 characters: 'ccc"),
+        (
+            _cell(1, source="Write between ### BEGIN SOLUTION"),
+            "cell 1 is no solution and says BEGIN",
+        ),
+        (_cell(3, source="### END SOLUTION"), "cell 3 is no solution and says END SOLUTION"),
         (_cell(-1, source="open('/home/me/x')"), "a path of one machine: /home/m"),
         (_cell(-1, outputs=[new_output("stream", text="in /tmp/a")]), "a path of one machine"),
         (_first(lambda s: s.replace("Goals", "Gaols")), "does not say the learning goals"),
@@ -423,6 +480,29 @@ def test_a_breach_is_noticed(change, words, monkeypatch):
     notebook = lesson()
     change(notebook)
     assert any(words in breach for breach in breaches(notebook, "01_bad.ipynb"))
+
+
+def test_lines_and_captions_that_fit_pass():
+    notebook = lesson()
+    caption = {"text/markdown": "c" * 101, "text/plain": "c" * 101}
+    fits = [new_output("stream", text=f"{'c' * 100}\n"), new_output("display_data", data=caption)]
+    _cell(-1, outputs=fits)(notebook)
+    assert breaches(notebook, "01_good.ipynb") == []
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ("| 01 | [A](notebooks/01_a.ipynb) | | 9 s | 3-4 h |", "does not run about 9 s"),
+        ("| 01 | [A](notebooks/01_a.ipynb) | | 8 s | 4 h |", "does not ask for 4 hours"),
+        ("| 01 | [A](notebooks/01_b.ipynb) | | 8 s | 3-4 h |", "is not in the README's table"),
+    ],
+)
+def test_another_promise_in_the_readme_is_noticed(row, words):
+    first = "**Run time.** About 8 seconds. **Study time.** 3-4 hours."
+    assert any(words in breach for breach in promised("01_a.ipynb", first, row))
+    same = "| 01 | [A](notebooks/01_a.ipynb) | | 8 s | 3-4 h |"
+    assert not list(promised("01_a.ipynb", first, same))
 
 
 def test_lessons_without_checks_need_no_exercises():

@@ -79,7 +79,8 @@ def _readable() -> list[str]:
     system = "/usr", "/lib", "/lib64", "/etc", "/dev/null", "/dev/urandom", "/opt"
     data = os.path.join(os.path.dirname(PACKAGE), "data")
     fonts = os.environ.get("MPLCONFIGDIR", "")
-    return [*system, sys.prefix, sys.base_prefix, data, fonts]
+    libraries = [path for path in sys.path if not _within(PACKAGE, os.path.realpath(path))]
+    return [*system, sys.prefix, sys.base_prefix, *libraries, data, fonts]
 
 
 def _rules(own: str, hidden: tuple[str, ...]) -> dict[str, Callable[[tuple], None]]:

@@ -5,6 +5,7 @@ given by hand, and writes the feedback. It never runs a learner's code: what it 
 `submitted/` is on the lesson's frame already and has been run by `runner`.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -13,13 +14,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from minit2i.checkpoint import write
 from minit2i.coursework.lesson import grade_id, student_source
@@ -70,13 +75,17 @@ class Mark:
     auto: float | None
     manual: float | None
     of: float
-    to_mark: bool
-    comment: str | None = None
+    comment: str | None
 
     @property
     def points(self) -> float:
         """The mark given by hand, else the judge's; 0 as long as there is neither."""
-        return self.auto or 0.0 if self.manual is None else self.manual
+        return (self.auto or 0.0) if self.manual is None else self.manual
+
+    @property
+    def to_mark(self) -> bool:
+        """Whether it waits for a mark by hand."""
+        return self.auto is None and self.manual is None
 
 
 class Course:
@@ -87,12 +96,21 @@ class Course:
         self.folder.mkdir(parents=True, exist_ok=True)
         write(self.folder / "nbgrader_config.json", json.dumps(CONFIG, indent=2).encode())
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work on the folder alone. Raises ValueError while another run does."""
+        with (self.folder / "lock").open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise ValueError(f"another run works in {self.folder}: wait for it") from None
+            yield
+
     # --- release ---
 
-    def release(self, lessons: dict[str, Path], flat: bool = False) -> list[str]:
+    def release(self, lessons: dict[str, Path]) -> list[str]:
         """Make the student versions of lessons, and enter their exercises into the gradebook.
-
-        Links lead to the other lessons in folders of their own or, `flat`, in the same folder.
 
         Gives the lessons whose exercises differ from those in the gradebook: what was graded
         before is graded again on the next run, and marks given by hand are kept.
@@ -104,7 +122,7 @@ class Course:
                 self._set_aside(name)
                 changed.append(name)
             source = self.folder / "source" / name
-            _replace(source, name, student_source(notebook if flat else _linked(notebook, lessons)))
+            _replace(source, name, student_source(notebook))
             self._convert("GenerateAssignment", name, force=True)
         return changed
 
@@ -136,7 +154,7 @@ class Course:
     def _set_aside(self, name: str) -> None:
         """Take a lesson out of the gradebook, of which a copy stays, and keep its manual marks."""
         shutil.copy2(self._database, _free(self.folder / "gradebook.before.db"))
-        kept = [asdict(m) for m in self.marks() if m.lesson == name and m.manual is not None]
+        kept = [asdict(m) for m in self.marks() if m.lesson == name and _by_hand(m)]
         waiting = [mark for mark in self._waiting() if mark["lesson"] != name]
         write(self._aside, json.dumps(waiting + kept, indent=1).encode())
         with self._gradebook() as book:
@@ -155,18 +173,40 @@ class Course:
     # --- gradebook ---
 
     def enter(self, name: str, submissions: dict[str, NotebookNode]) -> list[str]:
-        """Enter judged submissions of a lesson by student, and write their feedback pages.
+        """Enter judged submissions of a lesson, by student, into the gradebook.
 
         Gives the students whose submission nbgrader could not take; the others are entered.
         """
         for student, notebook in submissions.items():
-            for step in ("autograded", "feedback"):
-                shutil.rmtree(self.folder / step / student / name, ignore_errors=True)
+            shutil.rmtree(self.folder / "autograded" / student / name, ignore_errors=True)
             _replace(self.folder / "submitted" / student / name, name, notebook)
         self._convert("Autograde", name)
         self._put_back(name)
-        self._convert("GenerateFeedback", name, force=True)
-        return [s for s in submissions if not self.feedback(s, name).exists()]
+        return [s for s in submissions if not (self.folder / "autograded" / s / name).exists()]
+
+    def write_pages(self) -> list[tuple[str, str]]:
+        """Write the feedback pages whose marks, comments or notebooks have changed.
+
+        Gives the (student, lesson) whose page could not be written.
+        """
+        state: dict[str, str] = {}
+        for mark in self.marks():
+            key = f"{mark.student}/{mark.lesson}"
+            stamp = self.record(mark.student, mark.lesson).get("stamp")
+            state[key] = _digest([state.get(key), asdict(mark), stamp])
+        record = self.folder / "pages.json"
+        known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        stale = [
+            tuple(key.rsplit("/", 1))
+            for key in state
+            if state[key] != known.get(key) or not self.feedback(*key.rsplit("/", 1)).exists()
+        ]
+        for student, name in stale:
+            shutil.rmtree(self.folder / "feedback" / student / name, ignore_errors=True)
+        for name in sorted({name for _, name in stale}):
+            self._convert("GenerateFeedback", name)
+        write(record, json.dumps(state, indent=1).encode())
+        return [(s, name) for s, name in stale if not self.feedback(s, name).exists()]
 
     def feedback(self, student: str, name: str) -> Path:
         """A student's page on a lesson."""
@@ -183,6 +223,10 @@ class Course:
                     left.append(mark)
                     continue
                 grade.manual_score = mark["manual"]
+                if mark["comment"] is not None:
+                    cell = mark["cell"].removesuffix("_check")
+                    comment = book.find_comment(cell, name, name, mark["student"])
+                    comment.manual_comment = mark["comment"]
             book.db.commit()
         write(self._aside, json.dumps(left, indent=1).encode())
 
@@ -192,13 +236,20 @@ class Course:
         with self._gradebook() as book:
             for lesson in book.assignments:
                 for submission in book.assignment_submissions(lesson.name):
-                    for notebook in submission.notebooks:
-                        for g in notebook.grades:
-                            numbers = g.auto_score, g.manual_score, g.max_score
-                            waits = g.auto_score is None and g.manual_score is None
-                            found.append(
-                                Mark(submission.student.id, lesson.name, g.name, *numbers, waits)
+                    (notebook,) = submission.notebooks
+                    comments = {c.name: c.manual_comment for c in notebook.comments}
+                    for g in notebook.grades:
+                        found.append(
+                            Mark(
+                                student=submission.student.id,
+                                lesson=lesson.name,
+                                cell=g.name,
+                                auto=g.auto_score,
+                                manual=g.manual_score,
+                                of=g.max_score,
+                                comment=comments.get(g.name.removesuffix("_check")),
                             )
+                        )
         return sorted(found, key=lambda mark: (mark.student, mark.lesson))
 
     def submitted(self, name: str) -> list[Path]:
@@ -275,14 +326,13 @@ def _replace(folder: Path, name: str, notebook: NotebookNode) -> None:
     write(folder / f"{name}.ipynb", nbformat.writes(notebook).encode())
 
 
-def _linked(notebook: NotebookNode, lessons: dict[str, Path]) -> NotebookNode:
-    """A copy whose links lead to the other lessons from a folder of its own."""
-    copy = deepcopy(notebook)
-    for cell in copy.cells:
-        if cell.cell_type == "markdown":
-            for name in lessons:
-                cell.source = cell.source.replace(f"]({name}.ipynb", f"](../{name}/{name}.ipynb")
-    return copy
+def _by_hand(mark: Mark) -> bool:
+    """Whether a person has written something down here."""
+    return mark.manual is not None or mark.comment is not None
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _free(path: Path) -> Path:

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from minit2i.checkpoint import write
 from minit2i.coursework import isolate as isolation
 from minit2i.coursework.course import Course, Mark
-from minit2i.coursework.runner import Limits, Report, run, unjudged
+from minit2i.coursework.runner import Limits, Report, ready, run, unjudged
 from minit2i.coursework.submission import LARGEST, Unreadable, blank, find, read, restore
 
+SUMMARY = "graded"  # id of the cell that says what was graded
 UNHELD = (
     "This system has no Landlock: submissions were confined by Python alone, which compiled code"
     " escapes. For a class that you do not know use --isolate."
@@ -62,7 +63,22 @@ def grade(
     What has been graded before and has not changed is left alone, unless `again`. Raises
     ValueError for a folder without submissions; whatever one submission does, the others go on.
     """
+    limits = limits or Limits()
     isolation.check(isolate)
+    with course.alone():
+        return _grade(submissions, course, only, limits, seed, jobs, isolate, again)
+
+
+def _grade(
+    submissions: Path,
+    course: Course,
+    only: tuple[str, ...],
+    limits: Limits,
+    seed: int,
+    jobs: int,
+    isolate: str | None,
+    again: bool,
+) -> Outcome:
     known = course.released()
     lessons = [name for name in known if not only or name.startswith(only)]
     if not lessons:
@@ -79,9 +95,13 @@ def grade(
     judge = _Judge(course, frames, limits, seed, isolate, hidden=(submissions.resolve(),))
     todo = [w for w in work if again or judge.changed(w)]
     problems = []
+    if todo and not ready(isolate, limits) and isolate is None:
+        problems.append(UNHELD)
     done: dict[str, dict[str, NotebookNode]] = {}
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        running = {pool.submit(judge, w): w for w in todo}
+    pool = ThreadPoolExecutor(max(1, jobs))
+    running = {pool.submit(judge, w): w for w in todo}
+    interrupted = False
+    try:
         for future in tqdm(as_completed(running), total=len(running), desc="grading", unit="nb"):
             w = running[future]
             try:
@@ -91,13 +111,19 @@ def grade(
                 continue
             done.setdefault(w.lesson, {})[w.student] = notebook
             problems += [f"{w.student}, {w.lesson}: {text}" for text in trouble]
+    except KeyboardInterrupt:  # what has been judged is entered; the next run goes on from there
+        interrupted = True
+    pool.shutdown(wait=not interrupted, cancel_futures=True)
     for lesson, notebooks in sorted(done.items()):
         for student in course.enter(lesson, notebooks):
             problems.append(f"{student}, {lesson}: nbgrader failed, see nbgrader.log")
     save(course)
-    if judge.unheld:
-        problems.append(UNHELD)
-    return Outcome(len(todo), len(work) - len(todo), tuple(sorted(problems)))
+    for student, lesson in course.write_pages():
+        problems.append(f"{student}, {lesson}: no feedback page, see nbgrader.log")
+    graded = sum(map(len, done.values()))
+    if interrupted:
+        raise ValueError(f"stopped: {graded} of {len(todo)} are graded, run it again to go on")
+    return Outcome(graded, len(work) - len(todo), tuple(sorted(problems)))
 
 
 def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
@@ -126,7 +152,6 @@ class _Judge:
     def __init__(self, course, frames, limits, seed, isolate, hidden):
         self.course, self.frames, self.limits, self.seed = course, frames, limits, seed
         self.isolate, self.hidden = isolate, (course.folder, *hidden)
-        self.unheld = False  # whether a submission ran that only Python confined
         self.versions = {
             name: hashlib.sha256(nbformat.writes(frame).encode()).hexdigest()
             for name, frame in frames.items()
@@ -138,7 +163,9 @@ class _Judge:
         try:
             if work.path is None:
                 raise Unreadable(work.notes[0])
-            submission = restore(frame, read(work.path))
+            notebook = read(work.path)
+            notebook.cells = [cell for cell in notebook.cells if cell.id != SUMMARY]
+            submission = restore(frame, notebook)
         except Unreadable as error:
             submission = blank(frame, str(error))
             report = unjudged(submission.notebook, str(error))
@@ -152,8 +179,6 @@ class _Judge:
                 self.isolate,
                 self.hidden,
             )
-        if not report.held and self.isolate is None:
-            self.unheld = True
         notes = [*work.notes, *submission.notes, *report.notes]
         notes = list(dict.fromkeys(notes))
         return _judged(submission.notebook, report, notes, self._stamp(work)), notes
@@ -203,7 +228,7 @@ def _judged(
     text = f"<h2>What was graded</h2><table>{head}{''.join(rows)}</table>"
     text += f"<p>Put right before grading:</p><ul>{said}</ul>" if said else ""
     text += "<p>Training and figures were not run for grading: their outputs are left out.</p>"
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id="graded"))
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id=SUMMARY))
     return notebook
 
 

@@ -68,7 +68,7 @@ def start(isolate: str | None, scratch: Path, memory: int) -> tuple[subprocess.P
         ]
         process = subprocess.Popen(command, **pipes)
         return process, lambda: _quietly(
-            "sudo", "-n", "-u", name, "pkill", "-KILL", "-f", scratch.name
+            "sudo", "-n", "-u", name, "--", "pkill", "-KILL", "-f", scratch.name
         )
     if kind == "user":
         import pwd

@@ -1,7 +1,6 @@
 """The exercises of a notebook, and the version of it that learners get."""
 
 import ast
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +45,12 @@ def is_setup(cell: NotebookNode) -> bool:
 
 
 def exercises(notebook: NotebookNode) -> list[Exercise]:
-    """The exercises that are judged by code, in order: a check follows its solution."""
-    found, solution = [], None
-    for cell in notebook.cells:
-        if is_solution(cell):
-            solution = cell
-        elif is_check(cell):
-            points = float(cell.metadata.nbgrader.points)
-            found.append(Exercise(grade_id(solution), points, solution, cell))
+    """The exercises that are judged by code, in order: NAME is the answer, NAME_check its check."""
+    solutions = {grade_id(cell): cell for cell in notebook.cells if is_solution(cell)}
+    found = []
+    for check in filter(is_check, notebook.cells):
+        name = grade_id(check).removesuffix("_check")
+        found.append(Exercise(name, float(check.metadata.nbgrader.points), solutions[name], check))
     return found
 
 
@@ -97,14 +94,3 @@ def definitions(source: str) -> str:
         return ""
     kept = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     return "\n\n".join(ast.unparse(node) for node in body if isinstance(node, kept))
-
-
-def bound(source: str) -> Iterator[str]:
-    """The names that a cell binds at its top level."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.alias):
-            yield (node.asname or node.name).split(".")[0]
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id

@@ -82,7 +82,6 @@ class Report:
     notes: list[str] = field(default_factory=list)
     outputs: dict[int, list[dict]] = field(default_factory=dict)  # cell's index -> its outputs
     seconds: float = 0.0
-    held: bool = True  # by the system's kernel too, not by Python alone
 
 
 def run(
@@ -102,12 +101,7 @@ def run(
     start = time.monotonic()
     limits = limits or Limits()
     cells = _cells(lesson, notebook, seed, who)
-    job = {
-        "cells": cells,
-        "memory": limits.memory,
-        "check_seconds": limits.check_seconds,
-        "hidden": [str(path) for path in (*_HIDDEN, *hidden)],
-    }
+    job = _job(cells, limits, hidden)
     ended: dict[int, str] = {}
     notes = []
     while True:
@@ -127,6 +121,32 @@ def run(
 
 
 _HIDDEN = tuple(ROOT / name for name in ("notebooks", "tests", "build", "exercises", ".git"))
+
+
+def ready(isolate: str | None, limits: Limits) -> bool:
+    """Run one harmless cell; whether the system's kernel, too, confines its process.
+
+    Raises ValueError, with the reason, where no submission could be run.
+    """
+    cell = {"index": 0, "kind": "code", "source": "import torch\ntorch.zeros(9).sum()"}
+    try:
+        results, stopped = _attempt(_job([cell], limits, ()), limits, time.monotonic(), isolate)
+    except OSError as error:
+        raise ValueError(f"cannot start the grader's process: {error}") from None
+    why = stopped[1] if stopped else (results[0]["error"] or [None])[-1]
+    if why is not None:
+        raise ValueError(f"cannot run submissions: {why}")
+    return results[HELD]["held"]
+
+
+def _job(cells: list[dict], limits: Limits, hidden: tuple[Path, ...]) -> dict:
+    """All that a process is told."""
+    return {
+        "cells": cells,
+        "memory": limits.memory,
+        "check_seconds": limits.check_seconds,
+        "hidden": [str(path) for path in (*_HIDDEN, *hidden)],
+    }
 
 
 def _cells(lesson: NotebookNode, notebook: NotebookNode, seed: int, who: str) -> list[dict]:
@@ -295,7 +315,7 @@ def _report(
     lesson: NotebookNode, cells: list[dict], results: dict[int, dict], ended: dict[int, str]
 ) -> Report:
     """Verdicts, notes and outputs from what the process told."""
-    report = Report(held=results.get(HELD, {}).get("held", True))
+    report = Report()
     points = {e.name: e.points for e in exercises(lesson)}
     stopped = {cells[i]["exercise"]: why for i, why in ended.items() if "exercise" in cells[i]}
     for number, cell in enumerate(cells):

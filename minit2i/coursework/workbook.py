@@ -48,7 +48,7 @@ def _student_versions(lessons: dict[str, Path]) -> dict[str, bytes]:
     with_exercises = {name: lessons[name] for name, nb in notebooks.items() if exercises(nb)}
     with tempfile.TemporaryDirectory() as scratch:
         course = Course(Path(scratch))
-        course.release(with_exercises, flat=True)
+        course.release(with_exercises)
         for name in with_exercises:
             notebooks[name] = course.lesson(name)
     return {name: (nbformat.writes(nb) + "\n").encode() for name, nb in notebooks.items()}

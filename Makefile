@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+HERE := $(dir $(abspath $(firstword $(MAKEFILE_LIST))))
 START ?= notebooks/00_start_here.ipynb
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 WORKERS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -15,7 +16,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
 
 lab: $(STAMP) ## open the course in JupyterLab (LAB_FLAGS=--no-browser, for one)
-	env -u JUPYTER_PATH $(BIN)/python -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) \
+	env -u JUPYTER_PATH JUPYTER_CONFIG_PATH="$(HERE)tools/jupyter" $(BIN)/python -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) \
 	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) $(LAB_FLAGS)
 
 exercises: $(STAMP) ## put your own copies, to fill in, into exercises/ and open them there

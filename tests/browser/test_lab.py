@@ -84,6 +84,7 @@ def test_a_lesson_runs_and_its_slider_changes_the_figure(lab):
 def test_a_wrong_answer_gets_its_hint_and_the_right_one_passes(lab):
     workbook.put(lab.folder / "exercises", lessons(only=(LESSON,)))
     lab.open(f"exercises/{LESSON}.ipynb")
+    assert not lab.page.get_by_text("Nbgrader", exact=True).count(), "a menu for instructors"
     lab.run(lab.code("from minit2i import checks"))
     answer = lab.code("def closed_form(x0, alpha_bar, eps):")
     check = lab.code("checks.forward.closed_form(closed_form)")
@@ -96,6 +97,7 @@ def test_a_wrong_answer_gets_its_hint_and_the_right_one_passes(lab):
     told = lab.run(check)
     lab.shoot("hint")
     assert "known mistake: both roots are missing" in told and "Hint: " in told
+    assert "Traceback" not in told and "judge.py" not in told
 
     lab.type(answer, "return", "return kept**0.5 * x0 + (1 - kept) ** 0.5 * eps")
     lab.run(answer)

@@ -17,7 +17,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 PYTHON = (3, 11)
 MEMORY = 2.0  # GiB that one lesson may take
-INSTALL = 'python -m pip install -c constraints.txt -e ".[lab,test]"'
+INSTALL = 'python -m pip install -c constraints.txt -e ".[lab,grade,test]"'
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -28,8 +27,7 @@ def read():
 
 def installed():
     """Version of each package of the running environment."""
-    own = [path for path in sys.path if "_vendor" not in path]  # importing setuptools adds its own
-    every = importlib.metadata.distributions(path=own)
+    every = importlib.metadata.distributions()
     return {canonicalize_name(package.name): package.version for package in every}
 
 

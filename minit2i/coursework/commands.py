@@ -73,7 +73,7 @@ def _tell(path: Path, report) -> None:
     of = sum(verdict.of for verdict in report.verdicts)
     print(f"{path}: {passed} of {len(report.verdicts)} exercises, {points:g} of {of:g} points")
     for verdict in report.verdicts:
-        message = verdict.message.removeprefix(f"{verdict.exercise}: ").replace("\n", "\n    ")
+        message = verdict.said.replace("\n", "\n    ")
         print(f"  {verdict.state:<8} {verdict.exercise}: {message}")
     for note in report.notes:
         print(f"  note: {note}")

@@ -61,7 +61,13 @@ CONFIG = {
             "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
         ]
     },
-    "SanitizeHTML": {"enabled": True},
+    "SanitizeHTML": {
+        "enabled": True,
+        "tags": [
+            *"a b br code em h2 i img li ol p pre strong sub sup".split(),
+            *"table tbody td th thead tr ul".split(),
+        ],
+    },
 }
 
 
@@ -269,30 +275,30 @@ class Course:
 
         What it says goes to nbgrader.log; a submission that fails does not stop the others.
         """
-        from nbgrader import converters
-        from nbgrader.converters.base import NbGraderException
-        from nbgrader.coursedir import CourseDirectory
-        from traitlets.config import Config
-        from traitlets.log import get_logger
+        with _around_nbgrader():
+            from nbgrader import converters
+            from nbgrader.converters.base import NbGraderException
+            from nbgrader.coursedir import CourseDirectory
+            from traitlets.config import Config
+            from traitlets.log import get_logger
 
-        logger = get_logger()
-        handler = logging.FileHandler(self.folder / "nbgrader.log", encoding="utf-8")
-        logger.addHandler(handler)
-        propagates, logger.propagate = logger.propagate, False
-        try:
-            with _own_programs():
-                config = Config(CONFIG)
-                where = CourseDirectory(config=config, root=str(self.folder), assignment_id=name)
-                converter = getattr(converters, step)(coursedir=where, config=config)
-                converter.force = force
+            logger = get_logger()
+            handler = logging.FileHandler(self.folder / "nbgrader.log", encoding="utf-8")
+            logger.addHandler(handler)
+            propagates, logger.propagate = logger.propagate, False
+            config = Config(CONFIG)
+            where = CourseDirectory(config=config, root=str(self.folder), assignment_id=name)
+            converter = getattr(converters, step)(coursedir=where, config=config)
+            converter.force = force
+            try:
                 converter.start()
-        except NbGraderException as error:
-            if step == "GenerateAssignment":
-                raise ValueError(f"nbgrader cannot release {name}: {error}") from None
-        finally:
-            logger.propagate = propagates
-            logger.removeHandler(handler)
-            handler.close()
+            except NbGraderException as error:
+                if step == "GenerateAssignment":
+                    raise ValueError(f"nbgrader cannot release {name}: {error}") from None
+            finally:
+                logger.propagate = propagates
+                logger.removeHandler(handler)
+                handler.close()
 
     @property
     def _database(self) -> Path:
@@ -300,23 +306,25 @@ class Course:
 
     @contextmanager
     def _gradebook(self) -> Iterator[Any]:
-        from nbgrader.api import Gradebook
+        with _around_nbgrader():
+            from nbgrader.api import Gradebook
 
-        with _own_programs(), Gradebook(f"sqlite:///{self._database}", "minit2i") as book:
-            yield book
+            with Gradebook(f"sqlite:///{self._database}", "minit2i") as book:
+                yield book
 
 
 @contextmanager
-def _own_programs() -> Iterator[None]:
-    """nbgrader calls `alembic` by name: this environment's, activated or not."""
-    former = os.environ.get("PATH", os.defpath)
-    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), former))
+def _around_nbgrader() -> Iterator[None]:
+    """Let nbgrader find `alembic`, which it calls by name; undo what it does to the process."""
+    programs, modules = os.environ.get("PATH", os.defpath), sys.path.copy()
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), programs))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its libraries among themselves
             yield
     finally:
-        os.environ["PATH"] = former
+        os.environ["PATH"] = programs
+        sys.path[:] = modules  # with setuptools come older versions of other packages
 
 
 def _replace(folder: Path, name: str, notebook: NotebookNode) -> None:

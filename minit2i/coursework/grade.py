@@ -219,8 +219,8 @@ def _judged(
         "notes": notes,
     }
     rows = [
-        f"<tr><td>{escape(v.exercise)}</td><td>{v.points:g} of {v.of:g}</td>"
-        f"<td><pre>{escape(v.message)}</pre></td></tr>"
+        f"<tr><td>{escape(v.exercise)}&nbsp;</td><td>{v.points:g} of {v.of:g}&nbsp;</td>"
+        f"<td>{escape(v.said).replace(chr(10), '<br>')}</td></tr>"
         for v in report.verdicts
     ]
     head = "<tr><th>Exercise</th><th>Points</th><th>What the judge says</th></tr>"

@@ -54,12 +54,12 @@ def graded_lesson(request, tmp_path_factory):
 
 def test_everyone_gets_what_the_answers_deserve(graded_lesson):
     _, points, _, expected, outcome, rows, _ = graded_lesson
+    assert outcome.problems == ()
     got = {student: {} for student in expected}
     for row in rows:
         if row["exercise"] in points:
             got[row["student_id"]][row["exercise"]] = float(row["points"])
     assert got == expected
-    assert outcome.problems == ()
 
 
 def test_a_wrong_answer_is_told_its_own_mistake(graded_lesson):

@@ -15,10 +15,19 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from minit2i.checkpoint import write
+from minit2i.checks.errors import told
 from minit2i.coursework import isolate as isolation
 from minit2i.coursework.course import Course, Mark
 from minit2i.coursework.runner import Limits, Report, ready, run, unjudged
-from minit2i.coursework.submission import LARGEST, Unreadable, blank, find, read, restore
+from minit2i.coursework.submission import (
+    LARGEST,
+    Submission,
+    Unreadable,
+    blank,
+    find,
+    read,
+    restore,
+)
 
 SUMMARY = "graded"  # id of the cell that says what was graded
 UNHELD = (
@@ -63,27 +72,40 @@ def grade(
     What has been graded before and has not changed is left alone, unless `again`. Raises
     ValueError for a folder without submissions; whatever one submission does, the others go on.
     """
-    limits = limits or Limits()
     isolation.check(isolate)
+    limits = limits or Limits()
     with course.alone():
-        return _grade(submissions, course, only, limits, seed, jobs, isolate, again)
+        frames = _frames(course, only)
+        work = _work(submissions, course, list(frames))
+        hidden = (course.folder, submissions.resolve())
+        grader = _Grader(course, frames, limits, seed, isolate, hidden)
+        todo = [w for w in work if again or grader.changed(w)]
+        problems = []
+        if todo and not ready(isolate, limits) and isolate is None:
+            problems.append(UNHELD)
+        done, interrupted = grader.judge(todo, jobs, problems)
+        for lesson, notebooks in sorted(done.items()):
+            for student in course.enter(lesson, notebooks):
+                problems.append(f"{student}, {lesson}: nbgrader failed, see nbgrader.log")
+        save(course)
+        for student, lesson in course.write_pages():
+            problems.append(f"{student}, {lesson}: no feedback page, see nbgrader.log")
+    graded = sum(map(len, done.values()))
+    if interrupted:
+        raise ValueError(f"stopped: {graded} of {len(todo)} are graded, run it again to go on")
+    return Outcome(graded, len(work) - len(todo), tuple(sorted(problems)))
 
 
-def _grade(
-    submissions: Path,
-    course: Course,
-    only: tuple[str, ...],
-    limits: Limits,
-    seed: int,
-    jobs: int,
-    isolate: str | None,
-    again: bool,
-) -> Outcome:
-    known = course.released()
-    lessons = [name for name in known if not only or name.startswith(only)]
-    if not lessons:
+def _frames(course: Course, only: tuple[str, ...]) -> dict[str, NotebookNode]:
+    """The released lessons that are to be graded."""
+    frames = {n: course.lesson(n) for n in course.released() if not only or n.startswith(only)}
+    if not frames:
         raise ValueError(f"no lesson {' or '.join(only) or 'at all'} is released: run make release")
-    frames = {name: course.lesson(name) for name in lessons}
+    return frames
+
+
+def _work(submissions: Path, course: Course, lessons: list[str]) -> list[Work]:
+    """What was handed in, and what former runs graded and is not in the folder."""
     work = list(_found(submissions, lessons))
     if not work:
         raise ValueError(
@@ -91,39 +113,11 @@ def _grade(
             f" LESSON one of {', '.join(lessons)}"
         )
     have = {(w.student, w.lesson) for w in work}
-    work += [w for w in _earlier(course, lessons) if (w.student, w.lesson) not in have]
-    judge = _Judge(course, frames, limits, seed, isolate, hidden=(submissions.resolve(),))
-    todo = [w for w in work if again or judge.changed(w)]
-    problems = []
-    if todo and not ready(isolate, limits) and isolate is None:
-        problems.append(UNHELD)
-    done: dict[str, dict[str, NotebookNode]] = {}
-    pool = ThreadPoolExecutor(max(1, jobs))
-    running = {pool.submit(judge, w): w for w in todo}
-    interrupted = False
-    try:
-        for future in tqdm(as_completed(running), total=len(running), desc="grading", unit="nb"):
-            w = running[future]
-            try:
-                notebook, trouble = future.result()
-            except Exception as error:  # a fault of ours: said, and the class goes on
-                problems.append(f"{w.student}, {w.lesson}: {type(error).__name__}: {error}")
-                continue
-            done.setdefault(w.lesson, {})[w.student] = notebook
-            problems += [f"{w.student}, {w.lesson}: {text}" for text in trouble]
-    except KeyboardInterrupt:  # what has been judged is entered; the next run goes on from there
-        interrupted = True
-    pool.shutdown(wait=not interrupted, cancel_futures=True)
-    for lesson, notebooks in sorted(done.items()):
-        for student in course.enter(lesson, notebooks):
-            problems.append(f"{student}, {lesson}: nbgrader failed, see nbgrader.log")
-    save(course)
-    for student, lesson in course.write_pages():
-        problems.append(f"{student}, {lesson}: no feedback page, see nbgrader.log")
-    graded = sum(map(len, done.values()))
-    if interrupted:
-        raise ValueError(f"stopped: {graded} of {len(todo)} are graded, run it again to go on")
-    return Outcome(graded, len(work) - len(todo), tuple(sorted(problems)))
+    for lesson in lessons:
+        for path in course.submitted(lesson):
+            if (path.parts[-3], lesson) not in have:
+                work.append(Work(path.parts[-3], lesson, path, earlier=True))
+    return work
 
 
 def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
@@ -139,49 +133,76 @@ def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
                 yield Work(student.name, lesson, path, tuple(notes))
 
 
-def _earlier(course: Course, lessons: list[str]) -> Iterator[Work]:
-    """What former runs graded."""
-    for lesson in lessons:
-        for path in course.submitted(lesson):
-            yield Work(path.parts[-3], lesson, path, earlier=True)
-
-
-class _Judge:
-    """Judges one notebook; may be called by several threads."""
+class _Grader:
+    """Judges notebooks: several processes at a time, each watched by a thread of its own."""
 
     def __init__(self, course, frames, limits, seed, isolate, hidden):
         self.course, self.frames, self.limits, self.seed = course, frames, limits, seed
-        self.isolate, self.hidden = isolate, (course.folder, *hidden)
+        self.isolate, self.hidden = isolate, hidden
         self.versions = {
             name: hashlib.sha256(nbformat.writes(frame).encode()).hexdigest()
             for name, frame in frames.items()
         }
 
-    def __call__(self, work: Work) -> tuple[NotebookNode, list[str]]:
-        """The judged notebook, and what is to be said to learner and instructor."""
+    def judge(
+        self, todo: list[Work], jobs: int, problems: list[str]
+    ) -> tuple[dict[str, dict[str, NotebookNode]], bool]:
+        """Judged notebooks by lesson and student, and whether the user broke it off.
+
+        What is to be said to the instructor is added to `problems`.
+        """
+        done: dict[str, dict[str, NotebookNode]] = {}
+        # Threads only wait for processes: nbformat's first use in two threads at once may fail.
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            running = {}
+            for w in todo:
+                try:
+                    submission = self._prepared(w)
+                except Exception as error:  # a fault of ours: said, and the class goes on
+                    problems.append(f"{w.student}, {w.lesson}: {told(error)}")
+                    continue
+                running[pool.submit(self._run, w, submission)] = w, submission
+            try:
+                bar = tqdm(as_completed(running), total=len(running), desc="grading", unit="nb")
+                for future in bar:
+                    w, submission = running[future]
+                    try:
+                        notes = self._finish(w, submission, future.result())
+                    except Exception as error:
+                        problems.append(f"{w.student}, {w.lesson}: {told(error)}")
+                        continue
+                    done.setdefault(w.lesson, {})[w.student] = submission.notebook
+                    problems += [f"{w.student}, {w.lesson}: {note}" for note in notes]
+            except KeyboardInterrupt:  # what has been judged is entered; the next run goes on
+                pool.shutdown(wait=False, cancel_futures=True)
+                return done, True
+        return done, False
+
+    def _prepared(self, work: Work) -> Submission:
+        """What was handed in, on its lesson's frame."""
         frame = self.frames[work.lesson]
         try:
             if work.path is None:
                 raise Unreadable(work.notes[0])
             notebook = read(work.path)
             notebook.cells = [cell for cell in notebook.cells if cell.id != SUMMARY]
-            submission = restore(frame, notebook)
+            return restore(frame, notebook)
         except Unreadable as error:
-            submission = blank(frame, str(error))
-            report = unjudged(submission.notebook, str(error))
-        else:
-            report = run(
-                frame,
-                submission.notebook,
-                self.limits,
-                self.seed,
-                work.student,
-                self.isolate,
-                self.hidden,
-            )
-        notes = [*work.notes, *submission.notes, *report.notes]
-        notes = list(dict.fromkeys(notes))
-        return _judged(submission.notebook, report, notes, self._stamp(work)), notes
+            return blank(frame, str(error))
+
+    def _run(self, work: Work, submission: Submission) -> Report:
+        if submission.unreadable:
+            return unjudged(submission.notebook, submission.notes[0])
+        frame, who = self.frames[work.lesson], work.student
+        return run(
+            frame, submission.notebook, self.limits, self.seed, who, self.isolate, self.hidden
+        )
+
+    def _finish(self, work: Work, submission: Submission, report: Report) -> list[str]:
+        """Write the verdicts into the notebook; what learner and instructor are to be told."""
+        notes = list(dict.fromkeys((*work.notes, *submission.notes, *report.notes)))
+        _judged(submission.notebook, report, notes, self._stamp(work))
+        return notes
 
     def changed(self, work: Work) -> bool:
         """Whether a notebook, its lesson or the seed differs from what was graded."""
@@ -209,8 +230,8 @@ def _hash(path: Path | None) -> str:
 
 def _judged(
     notebook: NotebookNode, report: Report, notes: list[str], stamp: dict[str, Any]
-) -> NotebookNode:
-    """The notebook as nbgrader takes it: outputs of the judge, and a summary before the rest."""
+) -> None:
+    """Make of a notebook what nbgrader takes: outputs of the judge, a summary before the rest."""
     for index, outputs in report.outputs.items():
         notebook.cells[index].outputs = outputs
     notebook.metadata["minit2i"] = {
@@ -229,7 +250,6 @@ def _judged(
     text += f"<p>Put right before grading:</p><ul>{said}</ul>" if said else ""
     text += "<p>Training and figures were not run for grading: their outputs are left out.</p>"
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id=SUMMARY))
-    return notebook
 
 
 # --- tables ---------------------------------------------------------------------------------------

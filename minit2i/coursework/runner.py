@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbformat import NotebookNode
-from nbformat.v4 import new_output
+from nbformat import NotebookNode, from_dict
 
 from minit2i.coursework.isolate import start as start_worker
 from minit2i.coursework.lesson import (
@@ -85,7 +84,9 @@ class Report:
 
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    outputs: dict[int, list[dict]] = field(default_factory=dict)  # cell's index -> its outputs
+    outputs: dict[int, list[NotebookNode]] = field(
+        default_factory=dict
+    )  # cell's index -> its outputs
     seconds: float = 0.0
 
 
@@ -351,24 +352,31 @@ def _report(
     return report
 
 
-def _outputs(result: dict, ended: str | None) -> list[dict]:
+def _outputs(result: dict, ended: str | None) -> list[NotebookNode]:
     """The outputs of one of the learner's cells, in the notebook's form."""
     made = []
     if result.get("printed"):
-        made.append(new_output("stream", name="stdout", text=result["printed"]))
+        made.append(_printed(result["printed"]))
     for text in result.get("shown", ()):
-        made.append(new_output("display_data", data={"text/plain": text}))
+        content = {"data": {"text/plain": text}, "metadata": {}}
+        made.append(from_dict({"output_type": "display_data", **content}))
     if error := result.get("error"):
         kind, _, value = error[-1].partition(": ")
-        made.append(new_output("error", ename=kind, evalue=value, traceback=error))
+        made.append(_error(kind, value, error))
     if ended is not None:
-        text = f"This cell {ended}."
-        made.append(new_output("error", ename="Ended", evalue=text, traceback=[text]))
+        made.append(_error("Ended", f"This cell {ended}.", [f"This cell {ended}."]))
     return made
 
 
-def _verdict_output(problem: str | None, message: str) -> list[dict]:
+def _verdict_output(problem: str | None, message: str) -> list[NotebookNode]:
     """The output of a check: nbgrader gives all points to a cell without an error, none else."""
-    if problem is None:
-        return [new_output("stream", name="stdout", text=message + "\n")]
-    return [new_output("error", ename="Refused", evalue=message, traceback=[message])]
+    return [_printed(message + "\n") if problem is None else _error("Refused", message, [message])]
+
+
+def _printed(text: str) -> NotebookNode:
+    return from_dict({"output_type": "stream", "name": "stdout", "text": text})
+
+
+def _error(kind: str, value: str, lines: list[str]) -> NotebookNode:
+    content = {"ename": kind, "evalue": value, "traceback": lines}
+    return from_dict({"output_type": "error", **content})

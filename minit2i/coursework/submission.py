@@ -29,6 +29,7 @@ class Submission:
 
     notebook: NotebookNode
     notes: list[str] = field(default_factory=list)
+    unreadable: bool = False
 
 
 def find(folder: Path, lesson: str) -> tuple[Path | None, list[str]]:
@@ -193,4 +194,4 @@ def blank(lesson: NotebookNode, why: str) -> Submission:
             _empty(cell)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    return Submission(frame, [why])
+    return Submission(frame, [why], unreadable=True)

@@ -18,6 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from minit2i.coursework.lesson import SKIPPED
 from tools.execute import canonical
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,7 @@ OPENING = {  # what the first cell says, as a reader would look for it
     "minutes on a GPU": r"^(?=.*\bGPU\b)(?=.*\b(minutes?|seconds?|min|s)\b).*\d",
     "hours of study": r"^(?=.*\bstudy\b).*\bhours?\b",
 }
+WORK = re.compile(r"\bplot\.show\(|\binteract\(|\btrain\(")
 UNCOMPARED = "nbval-ignore-output"
 REFUSED_TAGS = {"nbval-skip", "raises-exception", "nbval-raises-exception"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/])(/(home|root|tmp|Users|usr|opt|mnt|work)/\w|[A-Z]:\\\w)")
@@ -54,6 +56,7 @@ def breaches(notebook, name: str, text: str | None = None) -> list[str]:
         *_prose(notebook),
         *_comparison(notebook),
         *_exercises(notebook, CHECKS.get(name[:2])),
+        *_skipped(notebook, CHECKS.get(name[:2])),
         *_written(notebook, CHECKS.get(name[:2])),
         *_copies(notebook),
         *_links(notebook),
@@ -172,6 +175,27 @@ def _exercises(notebook, module: str | None) -> Iterator[str]:
             yield f"{name} does not call checks.{module}.{exercise}"
         elif not hasattr(importlib.import_module(f"minit2i.checks.{module}"), exercise):
             yield f"minit2i.checks.{module} has no {exercise}"
+
+
+def _skipped(notebook, module: str | None) -> Iterator[str]:
+    """While grading, nothing trains or draws, and no cell that is run needs one that is not."""
+    lost: set[str] = set()
+    for i, cell in enumerate(_code(notebook) if module else (), 1):
+        tags = cell.metadata.get("tags", ())
+        if "nbgrader" in cell.metadata or "setup" in tags:
+            continue
+        plain = "\n".join(row for row in cell.source.splitlines() if row[:1] not in ("%", "!"))
+        names = [n for n in ast.walk(ast.parse(plain)) if isinstance(n, ast.Name)]
+        bound = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+        if SKIPPED in tags:
+            lost |= bound
+        elif found := WORK.search(cell.source):
+            yield f"cell [{i}] says {found[0]} and is not tagged {SKIPPED}"
+        elif read & lost - bound:
+            yield f"cell [{i}] is run for grading and needs {read & lost - bound}, which are not"
+        else:
+            lost -= bound
 
 
 def _written(notebook, module: str | None) -> Iterator[str]:
@@ -385,6 +409,11 @@ def _ask_again(notebook):
     notebook.cells[10].id = "again"
 
 
+def _skip_what_is_needed(notebook):
+    notebook.cells.insert(-1, new_code_cell("lost = 1", metadata={"tags": [SKIPPED]}))
+    _cell(-1, source="print(lost)")(notebook)
+
+
 def _shorten(cell):
     cell.source = cell.source.replace("because " * 20, "", 1)
 
@@ -469,6 +498,8 @@ def _wide():
         (_cell(9, source="because " * 99), "more than BEGIN SOLUTION, answer, END SOLUTION"),
         (lambda n: _shorten(n.cells[9]), "answers in 79 words, wanted are 80 to 150"),
         (_drop(10), "has no summary after the written answer"),
+        (_cell(-1, source="plot.show(fig)"), "says plot.show( and is not tagged skip-grading"),
+        (_skip_what_is_needed, "is run for grading and needs {'lost'}, which are not"),
         (_cell(-1, source=PASTE), "cell [7]: mine is minit2i/m.py: theirs again"),
     ],
 )

@@ -53,23 +53,15 @@ def start(isolate: str | None, scratch: Path, memory: int) -> tuple[subprocess.P
     command = [sys.executable, *WORKER, scratch.name]  # the name is there for pkill to find
     if kind == "user" and os.getuid() != 0:
         variables = [f"{key}={value}" for key, value in environment.items()]
-        command = [
-            "sudo",
-            "-n",
-            "-u",
-            name,
-            "--",
-            "env",
-            "-i",
-            "-C",
-            str(scratch),
-            *variables,
-            *command,
-        ]
+        sudo = ["sudo", "-n", "-u", name, "--"]
+        command = [*sudo, "env", "-i", "-C", str(scratch), *variables, *command]
         process = subprocess.Popen(command, **pipes)
-        return process, lambda: _quietly(
-            "sudo", "-n", "-u", name, "--", "pkill", "-KILL", "-f", scratch.name
-        )
+
+        def end_theirs() -> None:
+            _quietly(*sudo, "pkill", "-KILL", "-f", scratch.name)
+            _quietly(*sudo, "find", str(scratch), "-mindepth", "1", "-delete")
+
+        return process, end_theirs
     if kind == "user":
         import pwd
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nbformat import NotebookNode, from_dict
 
@@ -257,18 +256,18 @@ def _process(isolate: str | None, memory: int) -> Iterator[subprocess.Popen]:
                 with contextlib.suppress(OSError):
                     pipe.close()
     finally:
-        shutil.rmtree(scratch, onerror=_force)
+        _remove(scratch)
 
 
-def _force(function: Any, path: str, error: Any) -> None:
-    """Remove what a submission made hard to remove."""
-    with contextlib.suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.unlink(path)
+def _remove(folder: Path) -> None:
+    """Remove a folder, also what a submission made hard to remove."""
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            inner = os.path.join(path, name)
+            if not os.path.islink(inner):
+                with contextlib.suppress(OSError):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lines(process: subprocess.Popen, key: bytes) -> queue.Queue:

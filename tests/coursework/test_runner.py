@@ -227,9 +227,10 @@ def test_as_another_user_through_sudo(programs, monkeypatch):
     lesson, notebook = judged()
     report = runner.run(lesson, notebook, isolate="user:nobody")
     assert all(v.passed for v in report.verdicts), report
-    start, *_, end = programs()
+    start, kill, clear = programs()
     assert start.startswith("sudo -n -u nobody -- env -i ")
-    assert end.startswith("sudo -n -u nobody -- pkill -KILL -f submission-")
+    assert kill.startswith("sudo -n -u nobody -- pkill -KILL -f submission-")
+    assert clear.startswith("sudo -n -u nobody -- find ") and clear.endswith(" -delete")
 
 
 def test_in_a_container(programs):

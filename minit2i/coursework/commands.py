@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -47,24 +48,44 @@ def check(notebooks: tuple[Path, ...], as_json: bool, cell_seconds: float) -> No
 
     from minit2i.coursework import lesson, runner, submission
 
-    known = lesson.graded()
-    reports = {}
-    for path in notebooks:
-        name = next((name for name in known if path.stem.startswith(name)), None)
-        if name is None:
-            raise ValueError(f"{path.stem!r} is no lesson with exercises: {', '.join(known)}")
-        frame = nbformat.read(known[name], as_version=4)
-        restored = submission.restore(frame, submission.read(path))
-        limits = runner.Limits(cell_seconds=cell_seconds)
-        report = runner.run(frame, restored.notebook, limits)
+    reports, failed = {}, False
+    for path in _files(notebooks):
+        try:
+            frame = nbformat.read(_lesson(path), as_version=4)
+            if not lesson.exercises(frame):
+                print(f"{path}: no exercises", file=sys.stderr)
+                continue
+            restored = submission.restore(frame, submission.read(path))
+        except ValueError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed = True
+            continue
+        report = runner.run(frame, restored.notebook, runner.Limits(cell_seconds=cell_seconds))
         report.notes[:0] = restored.notes
         reports[str(path)] = report
+        failed |= not all(verdict.passed for verdict in report.verdicts)
         if not as_json:
             _tell(path, report)
     if as_json:
         print(json.dumps({path: asdict(report) for path, report in reports.items()}, indent=2))
-    if not all(verdict.passed for report in reports.values() for verdict in report.verdicts):
-        sys.exit(1)
+    sys.exit(int(failed))
+
+
+def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """The files that are meant: those of a folder, if one is named."""
+    for path in paths:
+        yield from sorted(path.glob("*.ipynb")) if path.is_dir() else [path]
+
+
+def _lesson(path: Path) -> Path:
+    """The course's own notebook of a file by its name. Raises ValueError if there is none."""
+    from minit2i.coursework import lesson
+
+    known = lesson.lessons()
+    for name in known:
+        if path.stem.startswith(name):
+            return known[name]
+    raise ValueError(f"this is no lesson's name; there are {', '.join(known)}")
 
 
 def _tell(path: Path, report) -> None:
@@ -137,5 +158,5 @@ def grade(
     for problem in outcome.problems:
         print(problem)
     print(f"{outcome.graded} notebooks graded, {outcome.unchanged} unchanged since the last time")
-    print(f"marks: {folder / 'gradebook.csv'}, {folder / 'exercises.csv'}")
+    print(f"marks: {folder / 'gradebook.csv'}, {folder / 'exercises.csv'}; notes.csv beside them")
     print(f"feedback: {folder / 'feedback'}")

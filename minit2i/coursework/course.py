@@ -27,14 +27,14 @@ except ImportError:  # Windows
     fcntl = None
 
 from minit2i.checkpoint import write
-from minit2i.coursework.lesson import grade_id, student_source
+from minit2i.coursework.lesson import grade_id, is_solution, student_source
 
 # Also found by nbgrader's own commands and its pages in JupyterLab, when started in the folder.
 CONFIG = {
     "CourseDirectory": {"course_id": "minit2i"},
     "ClearSolutions": {
         "code_stub": {"python": "raise NotImplementedError  # your code"},
-        "text_stub": "*Your answer*",
+        "text_stub": "*Your answer: write it into this cell.*",
     },
     "GenerateAssignment": {  # nbgrader's own list, less what clears every output
         "preprocessors": [
@@ -82,16 +82,12 @@ class Mark:
     manual: float | None
     of: float
     comment: str | None
+    to_mark: bool  # there is no mark yet, or the answer has changed since it was marked
 
     @property
     def points(self) -> float:
         """The mark given by hand, else the judge's; 0 as long as there is neither."""
         return (self.auto or 0.0) if self.manual is None else self.manual
-
-    @property
-    def to_mark(self) -> bool:
-        """Whether it waits for a mark by hand."""
-        return self.auto is None and self.manual is None
 
 
 class Course:
@@ -183,12 +179,33 @@ class Course:
 
         Gives the students whose submission nbgrader could not take; the others are entered.
         """
+        before = {student: self._answers(student, name) for student in submissions}
         for student, notebook in submissions.items():
             shutil.rmtree(self.folder / "autograded" / student / name, ignore_errors=True)
             _replace(self.folder / "submitted" / student / name, name, notebook)
         self._convert("Autograde", name)
         self._put_back(name)
+        self._keep_marks(name, before)
         return [s for s in submissions if not (self.folder / "autograded" / s / name).exists()]
+
+    def _answers(self, student: str, name: str) -> dict[str, str]:
+        """The answers of an entered submission, by their grade_id."""
+        path = self.folder / "submitted" / student / name / f"{name}.ipynb"
+        cells = nbformat.read(path, as_version=4).cells if path.exists() else []
+        return {grade_id(cell): cell.source for cell in cells if is_solution(cell)}
+
+    def _keep_marks(self, name: str, before: dict[str, dict[str, str]]) -> None:
+        """Let a mark by hand stand without another look where the answer is the same as before."""
+        with self._gradebook() as book:
+            for submission in book.assignment_submissions(name):
+                student = submission.student.id
+                now = self._answers(student, name)
+                for grade in submission.notebooks[0].grades:
+                    cell = grade.name.removesuffix("_check")
+                    same = before.get(student, {}).get(cell) == now.get(cell)
+                    if student in before and grade.manual_score is not None and same:
+                        grade.needs_manual_grade = False
+            book.db.commit()
 
     def write_pages(self) -> list[tuple[str, str]]:
         """Write the feedback pages whose marks, comments or notebooks have changed.
@@ -254,6 +271,7 @@ class Course:
                                 manual=g.manual_score,
                                 of=g.max_score,
                                 comment=comments.get(g.name.removesuffix("_check")),
+                                to_mark=g.needs_manual_grade,
                             )
                         )
         return sorted(found, key=lambda mark: (mark.student, mark.lesson))

@@ -18,6 +18,7 @@ from minit2i.checkpoint import write
 from minit2i.checks.errors import told
 from minit2i.coursework import isolate as isolation
 from minit2i.coursework.course import Course, Mark
+from minit2i.coursework.lesson import grade_id, is_solution
 from minit2i.coursework.runner import Limits, Report, ready, run, unjudged
 from minit2i.coursework.submission import (
     LARGEST,
@@ -80,7 +81,7 @@ def grade(
         hidden = (course.folder, submissions.resolve())
         grader = _Grader(course, frames, limits, seed, isolate, hidden)
         todo = [w for w in work if again or grader.changed(w)]
-        problems = []
+        problems = list(_unclaimed(submissions, course.released()))
         if todo and not ready(isolate, limits) and isolate is None:
             problems.append(UNHELD)
         done, interrupted = grader.judge(todo, jobs, problems)
@@ -120,11 +121,26 @@ def _work(submissions: Path, course: Course, lessons: list[str]) -> list[Work]:
     return work
 
 
+def _unclaimed(folder: Path, lessons: list[str]) -> Iterator[str]:
+    """What lies in the folder and belongs to no lesson."""
+    for path in sorted(folder.glob("*.ipynb")):
+        yield f"{path.name} lies outside any student's folder and was not graded"
+    for student in sorted(folder.iterdir()):
+        lost = [p for p in student.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+        if lost and not any(find(student, lesson) != (None, []) for lesson in lessons):
+            names = ", ".join(path.name for path in lost[:3])
+            yield f"{student.name}: nothing here belongs to a released lesson ({names})"
+
+
 def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
     """What was handed in, by student and lesson."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: name the one that holds a folder per student")
     for student in sorted(folder.iterdir()):
+        if student.name in lessons:
+            raise ValueError(
+                f"{folder} is the folder of one student: name the one that holds all of them"
+            )
         if student.is_symlink() or not student.is_dir() or student.name.startswith("."):
             continue
         for lesson in lessons:
@@ -239,15 +255,18 @@ def _judged(
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "notes": notes,
     }
+    said = [(v.exercise, v.state, v.said) for v in report.verdicts]
+    by_hand = (grade_id(c) for c in notebook.cells if is_solution(c) and c.cell_type == "markdown")
+    said += [(name, "by hand", "0 points until it is marked") for name in by_hand]
     rows = [
-        f"<tr><td>{escape(v.exercise)}&nbsp;</td><td>{v.points:g} of {v.of:g}&nbsp;</td>"
-        f"<td>{escape(v.said).replace(chr(10), '<br>')}</td></tr>"
-        for v in report.verdicts
+        f"<tr><td>{escape(name)}&nbsp;</td><td>{state}&nbsp;</td>"
+        f"<td>{escape(words).replace(chr(10), '<br>')}</td></tr>"
+        for name, state, words in said
     ]
-    head = "<tr><th>Exercise</th><th>Points</th><th>What the judge says</th></tr>"
-    said = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    head = "<tr><th>Exercise</th><th>State&nbsp;</th><th>What the judge says</th></tr>"
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     text = f"<h2>What was graded</h2><table>{head}{''.join(rows)}</table>"
-    text += f"<p>Put right before grading:</p><ul>{said}</ul>" if said else ""
+    text += f"<p>Notes of the grader:</p><ul>{listed}</ul>" if listed else ""
     text += "<p>Training and figures were not run for grading: their outputs are left out.</p>"
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(text, id=SUMMARY))
 
@@ -256,7 +275,7 @@ def _judged(
 
 
 def save(course: Course) -> None:
-    """Write gradebook.csv, a row per student, and exercises.csv, a row per exercise."""
+    """Write gradebook.csv, a row per student, exercises.csv, a row per exercise, and notes.csv."""
     marks = course.marks()
     released = {name: course.points(name) for name in course.released()}
     rows = []
@@ -273,6 +292,17 @@ def save(course: Course) -> None:
     fields = ["student_id", *released, "total", "of", "to_mark"]
     write(course.folder / "gradebook.csv", _csv(fields, rows))
     write(course.folder / "exercises.csv", _csv([*_COLUMNS], _exercise_rows(course, marks)))
+    write(course.folder / "notes.csv", _csv(["student_id", "lesson", "note"], _notes(course)))
+
+
+def _notes(course: Course) -> list[dict[str, str]]:
+    """A row per note on a submission."""
+    return [
+        {"student_id": path.parts[-3], "lesson": lesson, "note": note}
+        for lesson in course.released()
+        for path in course.submitted(lesson)
+        for note in course.record(path.parts[-3], lesson).get("notes", [])
+    ]
 
 
 _COLUMNS = ("student_id", "lesson", "exercise", "points", "of", "message")
@@ -285,6 +315,8 @@ def _exercise_rows(course: Course, marks: list[Mark]) -> list[dict[str, Any]]:
         verdicts = course.record(mark.student, mark.lesson).get("verdicts", [])
         name = mark.cell.removesuffix("_check")
         words = next((v["message"] for v in verdicts if v["exercise"] == name), "")
+        if not words:
+            words = "marked by hand" if mark.auto is None else "not answered"
         words = "to be marked by hand" if mark.to_mark else words
         values = mark.student, mark.lesson, name, f"{mark.points:g}", f"{mark.of:g}", words
         rows.append(dict(zip(_COLUMNS, values, strict=True)))

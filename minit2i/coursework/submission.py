@@ -35,12 +35,13 @@ class Submission:
 def find(folder: Path, lesson: str) -> tuple[Path | None, list[str]]:
     """The notebook in a student's `folder` for a lesson, with notes; None if there is none.
 
-    Looked for are LESSON/LESSON.ipynb, LESSON.ipynb, and one notebook of another name in LESSON/.
+    Looked for are LESSON/LESSON.ipynb and LESSON.ipynb; else one notebook of another name in
+    LESSON/, or one whose name begins with LESSON, as of a second download.
     """
     for path in (folder / lesson / f"{lesson}.ipynb", folder / f"{lesson}.ipynb"):
         if path.is_symlink() or path.exists():
             return path, []
-    others = sorted((folder / lesson).glob("*.ipynb")) if (folder / lesson).is_dir() else []
+    others = sorted([*(folder / lesson).glob("*.ipynb"), *folder.glob(f"{lesson}*.ipynb")])
     if len(others) == 1:
         return others[0], [f"The file was called {others[0].name} instead of {lesson}.ipynb."]
     if others:
@@ -123,13 +124,20 @@ def restore(lesson: NotebookNode, handed_in: NotebookNode) -> Submission:
             continue
         theirs[key] = cell
         anchor = key
-    if not any(key in theirs for key, cell in frame.items() if is_solution(cell)):
-        notes.append("None of this lesson's answer cells is in the file: is it the right lesson?")
     cells = own.get(None, [])
     for key, cell in frame.items():
-        cells += _merged(cell, theirs.get(key), notes)
-        cells += own.get(key, [])
+        stub = cell.source
+        merged = _merged(cell, theirs.get(key), notes)
+        follow = own.get(key, [])
+        if is_solution(cell) and cell.cell_type == "markdown" and cell.source == stub:
+            below = [one for one in follow if one.cell_type == "markdown"]
+            if below:
+                notes.append(f"The answer of {_name(cell)} stood in a cell below its own.")
+                cell.source = "\n\n".join(one.source for one in below)
+        cells += merged + follow
     lesson.cells = cells
+    if not any(key in theirs for key, cell in frame.items() if is_solution(cell)):
+        notes = ["None of this lesson's answer cells is in the file: is it the right lesson?"]
     return Submission(lesson, notes)
 
 

@@ -31,7 +31,11 @@ def put(folder: Path, lessons: dict[str, Path]) -> dict[str, str]:
         here = path.read_bytes() if path.exists() else None
         if here is not None and here != text and _hash(here) != record.get(name):
             changed = record.get(name) not in (None, _hash(text))
-            became[name] = "yours, kept" + (" (the lesson has changed since)" if changed else "")
+            became[name] = "yours, kept" + (
+                " (the lesson has changed since: move yours aside and run this again)"
+                if changed
+                else ""
+            )
             continue
         became[name] = (
             "new" if here is None else "as it was" if here == text else "brought up to date"
@@ -51,6 +55,10 @@ def _student_versions(lessons: dict[str, Path]) -> dict[str, bytes]:
         course.release(with_exercises)
         for name in with_exercises:
             notebooks[name] = course.lesson(name)
+    for notebook in notebooks.values():
+        for cell in notebook.cells:
+            if "progress.show(" in cell.source and cell.cell_type == "code":
+                cell.outputs = []  # the course's own copy is complete, a learner's is not
     return {name: (nbformat.writes(nb) + "\n").encode() for name, nb in notebooks.items()}
 
 

@@ -99,7 +99,7 @@ def test_check_of_a_solved_lesson_succeeds():
 @pytest.mark.parametrize(
     "name, content, says",
     [
-        ("99_other.ipynb", "{}", "'99_other' is no lesson with exercises: 01_forward_diffusion"),
+        ("99_other.ipynb", "{}", "99_other.ipynb: this is no lesson's name; there are 00_start"),
         (f"{LESSON}.ipynb", "{", "The file is no notebook"),
         (f"{LESSON}.ipynb", None, "cannot be opened"),
     ],
@@ -111,6 +111,16 @@ def test_check_says_what_is_wrong_with_a_file(tmp_path, name, content, says):
     result = call("check", path)
     assert result.exit_code == 1 and says in result.output
     assert "Traceback" not in result.output
+
+
+def test_check_goes_through_a_folder_whatever_one_file_is(folder):
+    (folder / "99_other.ipynb").write_text("{}")
+    result = call("check", folder, "--json")
+    (folder / "99_other.ipynb").unlink()
+    assert result.exit_code == 1
+    assert "00_start_here.ipynb: no exercises" in result.output
+    assert "99_other.ipynb: this is no lesson's name" in result.output
+    assert len(json.loads(result.stdout)) == 5
 
 
 def test_progress_tells_passed_refused_and_open(tmp_path, capsys):

@@ -74,7 +74,8 @@ def test_a_lesson_links_to_nothing_beside_it(name):
 
 def mark_by_hand(course, student, points, comment):
     with course._gradebook() as book:
-        book.find_grade("forward_written", LESSON, LESSON, student).manual_score = points
+        grade = book.find_grade("forward_written", LESSON, LESSON, student)
+        grade.manual_score, grade.needs_manual_grade = points, False
         book.find_comment("forward_written", LESSON, LESSON, student).manual_comment = comment
         book.db.commit()
 
@@ -91,6 +92,45 @@ def test_a_mark_by_hand_reaches_table_and_page_and_stays(course, judged, tmp_pat
         (row,) = table(course)
         assert (row[LESSON], row["to_mark"]) == ("9.5", "0")
         assert "Which noise?" in course.feedback("ada", LESSON).read_text(encoding="utf-8")
+
+
+def test_an_answer_that_changed_after_its_mark_waits_for_another_look(course, judged, tmp_path):
+    path = books.put(tmp_path / "in", "ada", LESSON, books.answered(LESSON, forward_written="A."))
+    grading.grade(tmp_path / "in", course)
+    mark_by_hand(course, "ada", 1, "")
+    path.write_text(nbformat.writes(books.answered(LESSON, forward_written="B.")))
+    grading.grade(tmp_path / "in", course)
+    (row,) = table(course)
+    assert (row[LESSON], row["to_mark"]) == ("9", "1")
+
+
+def test_notes_are_kept_in_a_table(course, judged, tmp_path):
+    notebook = books.solved(LESSON)
+    notebook.cells.remove(books.cell(notebook, "snr_check"))
+    books.put(tmp_path / "in", "ada", LESSON, notebook)
+    grading.grade(tmp_path / "in", course)
+    grading.grade(tmp_path / "in", course)
+    (row,) = table(course, "notes.csv")
+    assert row["student_id"] == "ada" and "check of snr was deleted" in row["note"]
+
+
+def test_what_belongs_to_no_lesson_is_said(course, judged, tmp_path):
+    books.put(tmp_path / "in", "ada", LESSON, books.solved(LESSON))
+    books.put(tmp_path / "in", "bob", "homework", books.solved(LESSON))
+    (tmp_path / "in" / "loose.ipynb").touch()
+    flat = tmp_path / "in" / "eve" / f"{LESSON} (1).ipynb"
+    flat.parent.mkdir()
+    flat.write_text(nbformat.writes(books.solved(LESSON)))
+    said = "\n".join(grading.grade(tmp_path / "in", course).problems)
+    assert "bob: nothing here belongs to a released lesson (homework.ipynb)" in said
+    assert "loose.ipynb lies outside any student's folder" in said
+    assert {row["student_id"] for row in table(course)} == {"ada", "eve"}
+
+
+def test_the_folder_of_one_student_is_refused(course, judged, tmp_path):
+    books.put(tmp_path / "in", "ada", LESSON, books.solved(LESSON))
+    with pytest.raises(ValueError, match="folder of one student"):
+        grading.grade(tmp_path / "in" / "ada", course)
 
 
 def changed_lesson(tmp_path, change):

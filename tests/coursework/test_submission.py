@@ -118,6 +118,13 @@ def test_another_notebook_is_said_to_be_one():
     assert any("right lesson" in note for note in restored.notes)
 
 
+def test_an_answer_in_words_may_stand_in_a_cell_below_its_own():
+    own = new_markdown_cell("Because.", id="z")
+    restored = restore(lesson(), handed_in((6, own)))
+    assert sources(restored)[5] == "Because."
+    assert restored.notes == ["The answer of w stood in a cell below its own."]
+
+
 def test_a_blank_has_no_answer_and_says_why():
     made = blank(lesson(), "why")
     assert sources(made)[2] == "" and sources(made)[5] == "*Your answer*"

@@ -78,6 +78,7 @@ class Run:
     package: str | None = None  # the switched-off version that the answer called
     in_place: bool = False  # the answer changed its input
     expired: bool = False
+    finished: bool = False  # the body has run to its end on every round's numbers
 
     def __post_init__(self):
         self.disabled = table(self.spec.disables)
@@ -89,6 +90,7 @@ class Run:
         try:
             for number in range(1, ROUNDS + 1):
                 self.round(number)
+            self.finished = True
         except Stop:
             pass
         except BaseException as error:
@@ -192,10 +194,9 @@ class Run:
         depth, self.inside = self.inside, self.inside + 1
         try:
             return action()
-        except (Stop, Raised):
-            raise
         except BaseException as error:
-            if self.expired:
+            ours = isinstance(error, Stop) and self.problem is not None
+            if self.expired or ours or (isinstance(error, Raised) and error.__cause__ is not None):
                 raise
             if self.package is None:
                 call.error = error
@@ -211,6 +212,10 @@ class Run:
                 raise Stop
             if sys.getprofile() != self.hook and not self.expired:
                 sys.setprofile(self.hook)
+                if (
+                    call.error is None
+                ):  # an error in the hook, as at the recursion limit, ends it too
+                    self.problem = self.problem or "an answer may not touch the profiler"
 
     def refuse_changed_inputs(self, call: Call, args: tuple, kwargs: dict) -> None:
         """Compare the inputs with what they were, unless the answer is to change them."""
@@ -243,6 +248,8 @@ class Run:
     def verdict(self) -> str | None:
         """The problem, once the body has ended."""
         error = self.crash
+        if self.problem is None and error is None and not (self.finished and self.claims):
+            return "the check was broken off before it had seen everything"
         if self.problem is not None or error is None:
             return self.problem
         if isinstance(error, Raised):

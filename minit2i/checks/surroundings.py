@@ -13,7 +13,7 @@ import torch
 
 _MISSING = object()
 # Functions that a notebook replaces for good reasons.
-_REPLACEABLE = "print open input exit quit help display breakpoint manual_seed".split()
+_REPLACEABLE = "print open input exit quit help display breakpoint manual_seed Storage".split()
 _MODULES = builtins, math, operator, torch, torch.nn.functional, torch.linalg, np, np.linalg
 
 

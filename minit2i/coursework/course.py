@@ -186,7 +186,12 @@ class Course:
         self._convert("Autograde", name)
         self._put_back(name)
         self._keep_marks(name, before)
-        return [s for s in submissions if not (self.folder / "autograded" / s / name).exists()]
+        entered = {mark.student for mark in self.marks() if mark.lesson == name}
+        failed = [student for student in submissions if student not in entered]
+        for student in failed:  # nothing is left that a later run would take for graded
+            for step in ("submitted", "autograded"):
+                shutil.rmtree(self.folder / step / student / name, ignore_errors=True)
+        return failed
 
     def _answers(self, student: str, name: str) -> dict[str, str]:
         """The answers of an entered submission, by their grade_id."""
@@ -281,8 +286,8 @@ class Course:
         return sorted((self.folder / "submitted").glob(f"*/{name}/{name}.ipynb"))
 
     def record(self, student: str, name: str) -> dict[str, Any]:
-        """What the judge wrote down about a submission; nothing if there is none."""
-        path = self.folder / "submitted" / student / name / f"{name}.ipynb"
+        """What the judge wrote down about an entered submission; nothing if there is none."""
+        path = self.folder / "autograded" / student / name / f"{name}.ipynb"
         try:
             return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("minit2i", {})
         except (OSError, ValueError, KeyError):

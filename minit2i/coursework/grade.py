@@ -1,8 +1,10 @@
 """A class from submissions to marks: `python -m minit2i grade FOLDER`."""
 
 import csv
+import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from minit2i import checks
 from minit2i.checkpoint import write
 from minit2i.checks.errors import told
 from minit2i.coursework import isolate as isolation
@@ -126,6 +129,13 @@ def _unclaimed(folder: Path, lessons: list[str]) -> Iterator[str]:
     for path in sorted(folder.glob("*.ipynb")):
         yield f"{path.name} lies outside any student's folder and was not graded"
     for student in sorted(folder.iterdir()):
+        if not _takable(student):
+            if not student.name.startswith(".") and (student.is_symlink() or student.is_dir()):
+                yield (
+                    f"{student.name!a} was not graded: a link, not readable, or a name with"
+                    " characters that nbgrader cannot take"
+                )
+            continue
         lost = [p for p in student.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
         if lost and not any(find(student, lesson) != (None, []) for lesson in lessons):
             names = ", ".join(path.name for path in lost[:3])
@@ -141,12 +151,25 @@ def _found(folder: Path, lessons: list[str]) -> Iterator[Work]:
             raise ValueError(
                 f"{folder} is the folder of one student: name the one that holds all of them"
             )
-        if student.is_symlink() or not student.is_dir() or student.name.startswith("."):
+        if not _takable(student):
             continue
         for lesson in lessons:
             path, notes = find(student, lesson)
             if path is not None or notes:
                 yield Work(student.name, lesson, path, tuple(notes))
+
+
+def _takable(student: Path) -> bool:
+    """Whether this is a student's folder, readable and of a name that nbgrader can take."""
+    name = student.name
+    plain = name.isprintable() and not set(name) & set("*?[]") and len(name.encode()) < 200
+    return (
+        plain
+        and not name.startswith(".")
+        and not student.is_symlink()
+        and student.is_dir()
+        and os.access(student, os.R_OK | os.X_OK)
+    )
 
 
 class _Grader:
@@ -172,11 +195,7 @@ class _Grader:
         with ThreadPoolExecutor(max(1, jobs)) as pool:
             running = {}
             for w in todo:
-                try:
-                    submission = self._prepared(w)
-                except Exception as error:  # a fault of ours: said, and the class goes on
-                    problems.append(f"{w.student}, {w.lesson}: {told(error)}")
-                    continue
+                submission = self._prepared(w)
                 running[pool.submit(self._run, w, submission)] = w, submission
             try:
                 bar = tqdm(as_completed(running), total=len(running), desc="grading", unit="nb")
@@ -184,7 +203,7 @@ class _Grader:
                     w, submission = running[future]
                     try:
                         notes = self._finish(w, submission, future.result())
-                    except Exception as error:
+                    except Exception as error:  # a fault of ours: said, and the class goes on
                         problems.append(f"{w.student}, {w.lesson}: {told(error)}")
                         continue
                     done.setdefault(w.lesson, {})[w.student] = submission.notebook
@@ -201,10 +220,13 @@ class _Grader:
             if work.path is None:
                 raise Unreadable(work.notes[0])
             notebook = read(work.path)
-            notebook.cells = [cell for cell in notebook.cells if cell.id != SUMMARY]
+            if work.earlier:
+                notebook.cells = [cell for cell in notebook.cells if cell.id != SUMMARY]
             return restore(frame, notebook)
         except Unreadable as error:
             return blank(frame, str(error))
+        except Exception as error:  # an odd file that is a notebook after all
+            return blank(frame, f"The notebook cannot be put in order: {told(error)}.")
 
     def _run(self, work: Work, submission: Submission) -> Report:
         if submission.unreadable:
@@ -232,16 +254,27 @@ class _Grader:
         return {
             "handed_in": self._former(work).get("handed_in") if work.earlier else _hash(work.path),
             "lesson": self.versions[work.lesson],
+            "judge": _judge_version(),
             "seed": hashlib.sha256(str(self.seed).encode()).hexdigest(),
         }
 
 
+@functools.cache
+def _judge_version() -> str:
+    """The hash of the checks: a check that was repaired judges anew."""
+    files = sorted(Path(checks.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def _hash(path: Path | None) -> str:
     """The hash of a file, of its beginning if it is too large to be read."""
-    if path is None or not path.is_file() or path.is_symlink():
+    try:
+        if path is None or not path.is_file() or path.is_symlink():
+            return "none"
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(LARGEST + 1)).hexdigest()
+    except OSError:
         return "none"
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(LARGEST + 1)).hexdigest()
 
 
 def _judged(

@@ -93,6 +93,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "IPYTHONDIR": str(scratch),
         "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR") or str(Path(cache) / "matplotlib"),
         "MPLBACKEND": "agg",
+        "TORCHDYNAMO_DISABLE": "1",  # torch.compile would start a compiler
         "OMP_NUM_THREADS": "1",
     }
 
@@ -103,6 +104,7 @@ def _container(image: str, name: str, memory: int) -> list[str]:
     held += ["--security-opt", "no-new-privileges", "--memory", str(memory + 500_000_000)]
     held += ["--user", "65534:65534", "--tmpfs", "/tmp:rw,size=256m", "--workdir", "/tmp"]
     inside = {"HOME": "/tmp", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+    inside |= {"TORCHDYNAMO_DISABLE": "1"}
     for key, value in inside.items():
         held += ["--env", f"{key}={value}"]
     return [_engine(), "run", *held, "--name", name, image, "python", *WORKER]

@@ -36,6 +36,7 @@ from minit2i.coursework.lesson import (
 )
 
 HELD = -1  # in results: what the process told before the first cell
+LONGEST = 2_000_000  # bytes of a message; what is longer is none of ours
 STARTING = 60.0  # seconds in which a process has to import the course
 
 
@@ -136,8 +137,8 @@ def ready(isolate: str | None, limits: Limits) -> bool:
     cell = {"index": 0, "kind": "code", "source": "import torch\ntorch.zeros(9).sum()"}
     try:
         results, stopped = _attempt(_job([cell], limits, ()), limits, time.monotonic(), isolate)
-    except OSError as error:
-        raise ValueError(f"cannot start the grader's process: {error}") from None
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"cannot run submissions: {error}") from None
     why = stopped[1] if stopped else (results[0]["error"] or [None])[-1]
     if why is not None:
         raise ValueError(f"cannot run submissions: {why}")
@@ -191,7 +192,8 @@ def _attempt(
 ) -> tuple[dict[int, dict], tuple[int | None, str] | None]:
     """Run a job in a new process: results by cell, and where and why it stopped early, if it did.
 
-    Where: the number of the cell, or None if it was not the fault of one.
+    Where: the number of the cell, or None if it was not the fault of one. Raises RuntimeError if
+    the process does not come as far as the first cell.
     """
     results: dict[int, dict] = {}
     key = secrets.token_hex(16)
@@ -210,12 +212,12 @@ def _attempt(
                     why = f"the time for one notebook is up ({limits.total_seconds:g} s)"
                     return results, (None, why)
                 if cell is None:
-                    return results, (None, "the grader's process did not start in time")
+                    raise RuntimeError("the grader's process did not start in time") from None
                 return results, (cell, f"took longer than {limits.cell_seconds:g} s{_LOOP}")
             if message is None:
                 code = process.wait()
                 if cell is None:
-                    return results, (None, f"the grader's process failed: {_last_words(process)}")
+                    raise RuntimeError(f"the grader's process failed: {_last_words(process)}")
                 return results, (cell, _death(code))
             if message["event"] == "ready":
                 results[HELD] = message
@@ -276,15 +278,21 @@ def _lines(process: subprocess.Popen, key: bytes) -> queue.Queue:
     found: queue.Queue = queue.Queue()
 
     def work() -> None:
-        for line in process.stdout:
-            signature, _, text = line.rstrip(b"\n").partition(b" ")
-            mine = hmac.new(key, text, hashlib.sha256).hexdigest().encode()
-            if hmac.compare_digest(signature, mine):
-                found.put(json.loads(text))
+        with contextlib.suppress(ValueError):  # the pipe is closed: nobody listens any more
+            while line := process.stdout.readline(LONGEST):
+                signature, _, text = line.rstrip(b"\n").partition(b" ")
+                mine = hmac.new(key, text, hashlib.sha256).hexdigest().encode()
+                if hmac.compare_digest(signature, mine):
+                    found.put(_writable(json.loads(text)))
         found.put(None)
 
     threading.Thread(target=work, daemon=True).start()
     return found
+
+
+def _writable(message: dict) -> dict:
+    """A message without characters that cannot be written to a file."""
+    return json.loads(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _out_of_memory(message: dict) -> bool:
@@ -345,7 +353,7 @@ def _report(
         else:
             problem = result["problem"]
         got = points[name] if problem is None else 0.0
-        message = result["printed"].strip() if problem is None else problem
+        message = (result["printed"].splitlines() or [""])[-1] if problem is None else problem
         report.verdicts.append(Verdict(name, got, points[name], message))
         report.outputs[cell["index"]] = _verdict_output(problem, message)
     return report

@@ -5,7 +5,9 @@ the package, `torch.allclose`. A `Seal` remembers what stood where, says what ha
 and puts it back.
 """
 
+import contextlib
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -30,10 +32,12 @@ class Seal:
         self._names: dict[str, dict[str, Any]] = {}  # owner -> its names
         self._owners: dict[str, Any] = {}
         self._functions: list[tuple[str, types.FunctionType, tuple]] = []
+        self._cells: list[tuple[str, types.CellType, Any]] = []  # what functions close over
         self._contents: list[tuple[str, Any, Any]] = []  # dicts, lists and sets of the course
         self._modules = {n: m for n, m in sys.modules.items() if _of_course(n) or n in _LIBRARY}
         for name, module in self._modules.items():
             self._watch(name, module, deep=_of_course(name))
+        self._watch("threading.Thread", threading.Thread, deep=False)
 
     def _watch(self, name: str, owner: Any, deep: bool) -> None:
         self._owners[name] = owner
@@ -44,6 +48,9 @@ class Seal:
             label = f"{name}.{key}"
             for function in _functions(value):
                 self._functions.append((label, function, _inside(function)))
+                for cell in function.__closure__ or ():
+                    with contextlib.suppress(ValueError):  # not filled yet
+                        self._cells.append((label, cell, cell.cell_contents))
             if (
                 isinstance(value, type)
                 and _of_course(value.__module__)
@@ -51,6 +58,9 @@ class Seal:
             ):
                 if value.__module__ == name or value.__qualname__.count("."):
                     self._watch(label, value, deep=True)
+            elif hasattr(value, "exercise"):  # of a check: what it states and knows
+                space = vars(value.exercise)
+                self._contents.append((label, space, space.copy()))
             elif isinstance(value, dict | list | set):
                 self._contents.append((label, value, value.copy()))
 
@@ -76,6 +86,10 @@ class Seal:
                 if now is not then:
                     put(function, attribute, then)
                     yield label
+        for label, cell, content in self._cells:
+            if cell.cell_contents is not content:
+                cell.cell_contents = content
+                yield label
         for label, box, content in self._contents:
             if not _same(box, content):
                 box.clear()

@@ -7,6 +7,7 @@ deleted, edited or copied check, a changed id or a moved cell cannot win or lose
 
 import copy
 import json
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,17 @@ from nbformat import NotebookNode
 
 from minit2i.coursework.lesson import grade_id, is_check, is_setup, is_solution
 
+LONGEST = 20_000  # characters of text in one cell: converting it takes more than linear time
 LARGEST = 20_000_000  # bytes; the largest lesson with its outputs has half a million
+
+
+# What no answer needs, and what an attack on the judge, or a copy of its own answers, begins with.
+SUSPECT = re.compile(
+    r"\bchecks\b|\b_getframe\b|\bf_(?:locals|back|globals)\b|\bgc\b|\bctypes\b|\bmarshal\b"
+    r"|\b_?thread(?:ing)?\b|\bset(?:profile|trace)\b|__(?:code|closure|globals|subclasses)__"
+    r"|\bcell_contents\b|\bTorchFunctionMode\b|\btorch\.library\b|\b_orig_sys_modules\w*"
+    r"|(?<!\.)\b(?:exec|eval|compile)(?=\()"
+)
 
 
 class Unreadable(ValueError):
@@ -38,6 +49,8 @@ def find(folder: Path, lesson: str) -> tuple[Path | None, list[str]]:
     Looked for are LESSON/LESSON.ipynb and LESSON.ipynb; else one notebook of another name in
     LESSON/, or one whose name begins with LESSON, as of a second download.
     """
+    if (folder / lesson).is_symlink():
+        return None, ["The folder is a link: hand in the notebook itself."]
     for path in (folder / lesson / f"{lesson}.ipynb", folder / f"{lesson}.ipynb"):
         if path.is_symlink() or path.exists():
             return path, []
@@ -66,6 +79,11 @@ def read(path: Path) -> NotebookNode:
         notebook = nbformat.reads(json.dumps(_with_ids(json.loads(text))), as_version=4)
         for cell in notebook.cells:
             cell.source = _clean(cell.source)
+            marks = cell.metadata.get("nbgrader")
+            if not isinstance(marks, dict) or not isinstance(marks.get("grade_id"), str):
+                cell.metadata.pop("nbgrader", None)
+            if cell.cell_type == "markdown" and len(cell.source) > LONGEST:
+                cell.source = cell.source[:LONGEST] + " ... (cut)"
             cell.cell_type, cell.metadata  # noqa: B018 - what is used below is there
         nbformat.writes(notebook)
     except UnicodeDecodeError:
@@ -182,6 +200,13 @@ def _merged(cell: NotebookNode, theirs: NotebookNode | None, notes: list[str]) -
                 f" {cell.cell_type}."
             )
         cell.source = theirs.source
+        if (
+            is_solution(cell)
+            and cell.cell_type == "code"
+            and (found := SUSPECT.search(cell.source))
+        ):
+            why = f"uses {found[0]}, which no answer needs: a person should look at it"
+            notes.append(f"The answer of {_name(cell)} {why}.")
     if cell.cell_type == "code":
         cell.outputs, cell.execution_count = [], None
     return [cell]

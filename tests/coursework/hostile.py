@@ -81,6 +81,28 @@ def _(folder):
     return books.after(notebook, "alpha_bar_check", helper)
 
 
+@student("double precision everywhere")
+def _(folder):
+    notebook = books.solved(LESSON)
+    own = new_code_cell("import torch\ntorch.set_default_dtype(torch.float64)")
+    return books.after(notebook, "alpha_bar", own)
+
+
+solution(
+    "shell commands, magics and the path",
+    "!pip install nothing\nimport sys\nsys.path = [*sys.path, '.']\n%matplotlib inline\n" + RIGHT,
+    "",
+    loses=(),
+)
+solution(
+    "scikit-learn and a progress bar",
+    "from sklearn.cluster import KMeans\nfrom tqdm.auto import tqdm\n"
+    "KMeans(2, n_init=1).fit([[0.0], [1.0], [2.0]])\n"
+    + RIGHT.replace('Eq. (6)."""', 'Eq. (6)."""\n    list(tqdm(range(3)))'),
+    "",
+    loses=(),
+)
+
 # --- broken ---------------------------------------------------------------------------------------
 
 
@@ -293,9 +315,9 @@ solution(
 )
 solution(
     "replaces the judge's code",
-    WRONG + "from minit2i.checks import judge\n"
-    "judge._judge.__code__ = (lambda spec, answer: (None, 1)).__code__\n",
-    "replaced minit2i.checks.judge._judge",
+    "from minit2i.checks import judge\n"
+    "judge._judge.__code__ = (lambda spec, answer: (None, 1)).__code__\n" + WRONG,
+    "may not change the code",
 )
 solution(
     "replaces torch.allclose",
@@ -306,6 +328,50 @@ solution(
     "replaces the package",
     WRONG + "from minit2i import schedule\nschedule.Schedule.diffuse = closed_form\n",
     "replaced minit2i.schedule.Schedule.diffuse",
+)
+solution(
+    "breaks the check off",
+    "from minit2i.checks.guard import Stop\ndef closed_form(*a):\n    raise Stop\n",
+    "raised Stop",
+)
+solution(
+    "replaces what the check states",
+    WRONG + "from minit2i import checks\n"
+    "vars(checks.forward.closed_form.exercise)['body'] = lambda answer, draw: None\n",
+    "replaced minit2i.checks.forward.closed_form",
+)
+solution(
+    "replaces what the check closes over",
+    WRONG + "from minit2i import checks\nfrom minit2i.checks.guard import Exercise\n"
+    "for cell in checks.forward.closed_form.__closure__:\n"
+    "    if isinstance(cell.cell_contents, Exercise):\n"
+    "        cell.cell_contents = checks.forward.snr.exercise\n",
+    "replaced minit2i.checks.forward.closed_form",
+)
+solution(
+    "replaces the judge's waiting",
+    WRONG + "import threading\nthreading.Thread.start = lambda self: None\n",
+    "replaced threading.Thread.start",
+)
+solution(
+    "takes the profiler off",
+    "import sys\nfrom minit2i import schedule\n"
+    "def closed_form(x0, alpha_bar, eps):\n"
+    "    list(map(sys.setprofile, [None]))\n"
+    "    return x0\n",
+    "profiler",
+)
+solution(
+    "prints what cannot be written",
+    WRONG + "print('\\ud800')\nraise ValueError('\\udfff')\n",
+    "closed_form",
+)
+solution(
+    "floods every pipe",
+    WRONG + "import os\nfor fd in range(3, 20):\n    try:\n"
+    "        for _ in range(50):\n            os.write(fd, b'x' * 10**6)\n"
+    "    except OSError:\n        pass\n",
+    "closed_form",
 )
 solution("hides the check", WRONG + "class checks:\n    forward = None\n", "closed_form")
 solution(

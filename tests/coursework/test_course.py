@@ -184,18 +184,57 @@ def test_an_exercise_removed_after_grading(course, judged, tmp_path):
 def test_a_fault_in_one_submission_does_not_stop_the_others(course, judged, tmp_path, monkeypatch):
     for student in ("ada", "bob"):
         books.put(tmp_path / "in", student, LESSON, books.solved(LESSON))
-    real = grading.restore
+    real = grading.run
 
-    def faulty(lesson, notebook, calls=[]):  # noqa: B006 - counts across calls
-        calls.append(1)
-        if len(calls) == 1:
+    def faulty(lesson, notebook, limits, seed, who, *others):
+        if who == "ada":
             raise RuntimeError("made for the test")
         return real(lesson, notebook)
 
-    monkeypatch.setattr(grading, "restore", faulty)
+    monkeypatch.setattr(grading, "run", faulty)
     outcome = grading.grade(tmp_path / "in", course, jobs=1)
     assert outcome.graded == 1
     assert any("made for the test" in problem for problem in outcome.problems)
+    monkeypatch.setattr(grading, "run", real)
+    assert grading.grade(tmp_path / "in", course).graded == 1  # the other one, now
+
+
+def test_what_was_not_entered_is_graded_again(course, judged, tmp_path, monkeypatch):
+    """As after a kill while nbgrader works, or a fault of nbgrader's."""
+    books.put(tmp_path / "in", "ada", LESSON, books.solved(LESSON))
+    with monkeypatch.context() as patched:
+        patched.setattr(Course, "_convert", lambda *args: None)
+        outcome = grading.grade(tmp_path / "in", course)
+    assert any("nbgrader failed" in problem for problem in outcome.problems)
+    assert grading.grade(tmp_path / "in", course).graded == 1
+    assert len(table(course)) == 1
+
+
+@pytest.mark.parametrize("name", ["new\nline", "[ab]", "*", "x" * 220])
+def test_a_name_that_nbgrader_cannot_take_is_said_and_harms_nobody(course, judged, tmp_path, name):
+    for student in (name, "zoe"):
+        books.put(tmp_path / "in", student, LESSON, books.solved(LESSON))
+    outcome = grading.grade(tmp_path / "in", course)
+    assert any("was not graded" in problem for problem in outcome.problems)
+    assert [row["student_id"] for row in table(course)] == ["zoe"]
+
+
+def test_a_link_to_anothers_folder_gives_nothing(course, judged, tmp_path):
+    books.put(tmp_path / "in", "ada", LESSON, books.solved(LESSON))
+    (tmp_path / "in" / "bob").symlink_to("ada")
+    (tmp_path / "in" / "eve").mkdir()
+    (tmp_path / "in" / "eve" / LESSON).symlink_to(f"../ada/{LESSON}")
+    problems = grading.grade(tmp_path / "in", course).problems
+    assert any(problem.startswith("'bob' was not graded") for problem in problems)
+    assert {row["student_id"]: row[LESSON] for row in table(course)} == {"ada": "8", "eve": "0"}
+
+
+def test_a_check_that_was_repaired_judges_anew(course, judged, tmp_path, monkeypatch):
+    books.put(tmp_path / "in", "ada", LESSON, books.solved(LESSON))
+    grading.grade(tmp_path / "in", course)
+    assert grading.grade(tmp_path / "in", course).graded == 0
+    monkeypatch.setattr(grading, "_judge_version", lambda: "repaired")
+    assert grading.grade(tmp_path / "in", course).graded == 1
 
 
 def test_a_script_in_an_answer_does_not_reach_the_feedback_page(course, judged, tmp_path):

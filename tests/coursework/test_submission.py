@@ -118,6 +118,25 @@ def test_another_notebook_is_said_to_be_one():
     assert any("right lesson" in note for note in restored.notes)
 
 
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        ("from minit2i import checks", "checks"),
+        ("sys._getframe(1)", "_getframe"),
+        ("exec(text)", "exec"),
+        ("f.__code__", "__code__"),
+        ("net.eval()", None),
+        ("x = evaluate(1)", None),
+    ],
+)
+def test_an_answer_that_reaches_for_the_judge_is_shown_to_a_person(line, found):
+    notebook = handed_in()
+    notebook.cells[2].source += f"\n    {line}"
+    notes = restore(lesson(), notebook).notes
+    assert len(notes) == (found is not None)
+    assert not found or f"uses {found}, which no answer needs" in notes[0]
+
+
 def test_an_answer_in_words_may_stand_in_a_cell_below_its_own():
     own = new_markdown_cell("Because.", id="z")
     restored = restore(lesson(), handed_in((6, own)))
@@ -160,6 +179,19 @@ def test_old_formats_and_strange_characters_are_read(tmp_path):
     assert notebook.cells[0].source == "a = 1\nb = '?'"
     assert len({cell.id for cell in notebook.cells}) == 2
     nbformat.writes(notebook).encode()
+
+
+def test_odd_marks_and_endless_text_are_no_fault_of_the_grader(tmp_path):
+    notebook = lesson()
+    notebook.cells[0].metadata = {"nbgrader": "x"}
+    notebook.cells[1].source = "x" * 50_000
+    notebook.cells[2].metadata = {"nbgrader": {"grade_id": []}}
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook))
+    back = read(path)
+    assert len(back.cells[1].source) < 21_000
+    assert "nbgrader" not in back.cells[0].metadata and "nbgrader" not in back.cells[2].metadata
+    restore(lesson(), back)
 
 
 def test_a_notebook_is_found_under_its_name_or_alone_in_its_folder(tmp_path):

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -31,8 +31,93 @@ class TimeEmbedding(nn.Module):
         return self.layers(timestep_embedding(t, self.width).to(self.layers[0].weight.dtype))
 
 
-def zero(layer: nn.Linear) -> nn.Linear:
+def zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     """The layer with zero weights: a residual branch that starts as the identity."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def groups(channels: int, most: int = 32) -> int:
+    """How many groups a GroupNorm takes: at least four channels each, at most `most` groups."""
+    return math.gcd(channels, min(most, max(1, channels // 4)))
+
+
+class ResBlock(nn.Module):
+    """skip(h) + conv(SiLU(norm(conv(SiLU(norm(h)))) · (1 + scale) + shift)) (ADM, §3).
+
+    Scale and shift come from the embedding of time and condition; the last convolution starts at
+    zero, so that a fresh block is its skip.
+    """
+
+    def __init__(self, inner: int, outer: int, width: int, dropout: float = 0.0):
+        super().__init__()
+        self.before = nn.GroupNorm(groups(inner), inner)
+        self.first = nn.Conv2d(inner, outer, 3, padding=1)
+        self.modulate = nn.Linear(width, 2 * outer)
+        self.between = nn.GroupNorm(groups(outer), outer)
+        self.dropout = nn.Dropout(dropout)
+        self.second = zero(nn.Conv2d(outer, outer, 3, padding=1))
+        self.skip = nn.Identity() if inner == outer else nn.Conv2d(inner, outer, 1)
+
+    def forward(
+        self, h: Float[Tensor, "b inner y x"], emb: Float[Tensor, "#b width"]
+    ) -> Float[Tensor, "b outer y x"]:
+        """One residual update, modulated by the embedding."""
+        scale, shift = self.modulate(emb)[:, :, None, None].chunk(2, dim=1)
+        inner = self.first(nn.functional.silu(self.before(h)))
+        inner = nn.functional.silu(self.between(inner) * (1 + scale) + shift)
+        return self.skip(h) + self.second(self.dropout(inner))
+
+
+def attend(
+    q: Float[Tensor, "b n width"],
+    k: Float[Tensor, "b m width"],
+    v: Float[Tensor, "b m width"],
+    heads: int,
+    mask: Bool[Tensor, "b #n m"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "b n width"]:
+    """softmax(q kᵀ/√d) v for each head (Vaswani et al. 2017, eq. 1); where mask is false, a key is
+    not seen."""
+    b, _, width = q.shape
+    q, k, v = (x.view(b, -1, heads, width // heads).transpose(1, 2) for x in (q, k, v))
+    if mask is not None:
+        mask = mask[:, None]
+    seen = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
+    return seen.transpose(1, 2).reshape(b, -1, width)
+
+
+class JointAttention(nn.Module):
+    """Pixels attend to pixels and to the condition's tokens at once, under one softmax (GLIDE §4).
+
+    channels  of the picture;  context  width of the tokens, 0 for none;  head  channels per head
+    """
+
+    def __init__(self, channels: int, context: int = 0, head: int = 32):
+        super().__init__()
+        if channels % head:
+            raise ValueError(f"{channels} channels cannot be split into heads of {head}")
+        self.heads = channels // head
+        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.kv = nn.Linear(context, 2 * channels) if context else None
+        self.out = zero(nn.Linear(channels, channels))
+
+    def forward(
+        self,
+        h: Float[Tensor, "b c y x"],
+        tokens: Float[Tensor, "b n k"] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
+    ) -> Float[Tensor, "b c y x"]:
+        """One residual update of the pixels; tokens with a false mask are not seen."""
+        b, c, y, x = h.shape
+        q, k, v = self.qkv(self.norm(h).flatten(2).transpose(1, 2)).chunk(3, dim=2)
+        seen = None
+        if self.kv is not None and tokens is not None:
+            more_k, more_v = self.kv(tokens).chunk(2, dim=2)
+            k, v = torch.cat([more_k, k], 1), torch.cat([more_v, v], 1)
+            if mask is not None:
+                seen = nn.functional.pad(mask, (0, y * x), value=True)[:, None]
+        update = self.out(attend(q, k, v, self.heads, seen))
+        return h + update.transpose(1, 2).view(b, c, y, x)

@@ -15,7 +15,7 @@ import torch
 from .checkpoint import SHIPPED, fingerprint
 from .evaluate import evaluate_digits
 from .findings import machine
-from .systems.base import System
+from .systems.system import System
 from .systems.digits import Digits
 from .train import Step, TrainConfig, train
 from .worlds import digits

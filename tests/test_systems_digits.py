@@ -8,7 +8,7 @@ import torch
 
 from minit2i import checkpoint, evaluate, recipes
 from minit2i.checkpoint import SHIPPED, CheckpointError, fingerprint
-from minit2i.systems.base import System, check_prompts
+from minit2i.systems.system import System, check_prompts
 from minit2i.systems.digits import WORDS, Digits, label
 from minit2i.worlds import digits
 

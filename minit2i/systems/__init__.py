@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-SYSTEMS = {"digits": "Digits"}
+SYSTEMS = {"base": "Base", "digits": "Digits"}
 """The class in the module of each name."""
 
 

@@ -15,7 +15,7 @@ from ..condition import LabelEncoder
 from ..diffusion import Denoiser, Diffusion
 from ..mlp import MLP
 from ..schedule import cosine
-from .base import System, check_prompts
+from .system import System, check_prompts
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

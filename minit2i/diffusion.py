@@ -73,14 +73,37 @@ def to_eps(
     return (x_t - schedule.at(schedule.signal, t, x_t) * x0) / schedule.at(schedule.noise, t, x_t)
 
 
+def min_snr(schedule: Schedule, predict: str, gamma: float = 5.0) -> Float[Tensor, "times"]:
+    """Weights of the loss of `predict`, by t, that make it the loss of x_0 weighted by
+    min(SNR, gamma) (Hang et al. 2023, §3.4): steps with little noise do not crowd out the others.
+
+    An error of x_0 is SNR times as large as one of eps and SNR + 1 times as one of v, squared.
+    Raises ValueError for another prediction and for a path that does not preserve variance.
+    """
+    if predict not in ("eps", "x0", "v"):
+        raise ValueError(f"min_snr is for predict = 'eps', 'x0' or 'v', got {predict!r}")
+    if not gamma > 0:
+        raise ValueError(f"gamma must be positive, got {gamma}")
+    if not torch.allclose(schedule.signal**2 + schedule.noise**2, schedule.signal.new_ones(())):
+        raise ValueError(
+            "min_snr is for variance-preserving schedules (signal² + noise² = 1): choose 'linear', "
+            "'cosine' or 'jsd'"
+        )
+    snr = schedule.snr
+    if predict == "eps":  # = min(SNR, gamma)/SNR, also where the SNR is 0
+        return (gamma / snr).clamp(max=1)
+    return snr.clamp(max=gamma) / (1 if predict == "x0" else snr + 1)
+
+
 class Diffusion(nn.Module):
     """A network with its schedule: `forward(batch)` is the loss, `denoiser()` is for samplers.
 
     net       (x_t, t, condition) -> prediction of the shape of x_t
     encoder   (batch, keep) -> Condition, or None for an unconditional model; drop rates are its own
+    weight    of the loss at t = 0 … T, such as `min_snr`'s; None for the plain mean
 
     Raises ValueError for an unknown `predict`, and for "eps" where signal[T] = 0: there x_T holds
-    no signal to divide by.
+    no signal to divide by, and for weights that do not fit the schedule.
     """
 
     def __init__(
@@ -89,6 +112,7 @@ class Diffusion(nn.Module):
         schedule: Schedule,
         predict: str = "eps",
         encoder: nn.Module | None = None,
+        weight: Float[Tensor, "times"] | None = None,
     ):
         super().__init__()
         if predict not in PREDICT:
@@ -98,6 +122,12 @@ class Diffusion(nn.Module):
                 "predict='eps' cannot give x_0 where signal[T] = 0, as on this schedule: "
                 "choose 'x0', 'v' or 'velocity'"
             )
+        if weight is not None and (len(weight) != schedule.T + 1 or not (weight >= 0).all()):
+            raise ValueError(
+                f"weight holds one number of at least 0 for each t = 0 … {schedule.T}, got "
+                f"{len(weight)} from {weight.min():g}: make it for this schedule"
+            )
+        self.register_buffer("weight", None if weight is None else weight.float(), persistent=False)
         self.net, self.schedule, self.predict, self.encoder = net, schedule, predict, encoder
 
     def encode(
@@ -107,7 +137,8 @@ class Diffusion(nn.Module):
         return None if self.encoder is None else self.encoder(batch, keep)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T (DDPM, eq. 14), per element."""
+        """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T (DDPM, eq. 14), per element;
+        each sample times weight[t] where there are weights."""
         if "x" not in batch:
             raise ValueError(f"the batch needs its data under 'x', it has {', '.join(batch)}")
         x0 = batch["x"]
@@ -115,7 +146,10 @@ class Diffusion(nn.Module):
         eps = torch.randn_like(x0)
         x_t = self.schedule.diffuse(x0, t, eps)
         output = self.net(x_t, t, self.encode(batch))
-        return (output - target(self.predict, x0, eps, t, self.schedule)).square().mean()
+        error = (output - target(self.predict, x0, eps, t, self.schedule)).square()
+        if self.weight is not None:
+            error = error * self.schedule.at(self.weight, t, error)
+        return error.mean()
 
     def denoiser(self, condition: Condition | None = None) -> Denoiser:
         """(x_t, t) -> x̂_0 under a fixed condition. Puts the model into eval mode (no dropout)."""

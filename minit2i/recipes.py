@@ -1,76 +1,147 @@
 """How each shipped system is trained and evaluated: `python -m minit2i train | evaluate NAME`.
 
 A recipe ends in a checkpoint whose card says by which command, on which data, for how long, and how
-good it is.
+good it is. A system trains on the course's own data, or on a folder of the user's captioned pictures.
 """
 
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from . import benchmark, parallel
 from .checkpoint import SHIPPED, fingerprint
 from .evaluate import evaluate_digits
 from .findings import machine
+from .systems.base import Base
+from .systems.digits import Digits, label
 from .systems.system import System
-from .systems.digits import Digits
-from .train import Step, TrainConfig, train
-from .worlds import digits
+from .text import Tokenizer
+from .train import Data, Step, TrainConfig, train
+from .worlds import digits, folder
+from .worlds.scenes.dataset import captioned
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Guidance scales that are evaluated."""
 DEVELOPMENT, FRESH = 100_000, 200_000
 """First seeds of the drawings on which the scale is chosen, and of those that are reported."""
+VOCABULARY = 512
+"""Tokens of a tokenizer at most."""
+SCENES = 120_000
+"""Captioned scenes that `base` is trained on."""
 
-Figures = list[dict[str, float]]
+Figures = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains: a fresh system, its data, and what the card says of the data."""
+
+    system: System
+    data: Data
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one system is made: its class, its optimizer steps, `train(out, steps, seed, device)`
-    that yields steps and at last writes the checkpoint, and `evaluate(system, seed)`."""
+    """How one system is made.
+
+    system      its class
+    config      steps, batch, learning rate and the like
+    prepare     (seed, folder of the user's pictures or None) -> what is trained
+    evaluate    (system, seed) -> the figures of the card
+    """
 
     system: type[System]
-    steps: int
-    train: Callable[..., Iterator[Step]]
+    config: TrainConfig
+    prepare: Callable[[int, Path | None], Prepared]
     evaluate: Callable[..., Figures]
 
 
-def train_digits(
-    out: Path | str | None = None, steps: int = 2500, seed: int = 0, device: str = "cpu"
+def run(
+    name: str,
+    out: Path | str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    source: Path | None = None,
 ) -> Iterator[Step]:
-    """Trains `Digits` and writes out/digits.safetensors and its card.
+    """Trains the system and writes out/NAME.safetensors and its card.
 
-    A run that was stopped goes on from out/digits.training, which is removed at the end.
+    steps   the recipe's if None
+    source  a folder of captioned pictures (`worlds.folder`) instead of the course's data
+
+    A run that was stopped goes on from out/NAME.training, which is removed at the end.
     """
+    recipe = get(name)
     out = SHIPPED if out is None else Path(out)
-    begun, work = time.perf_counter(), out / "digits.training"
-    data = digits.load("train")
+    begun, work = time.perf_counter(), out / f"{name}.training"
+    config = replace(recipe.config, seed=seed, steps=recipe.config.steps if steps is None else steps)
+    config = replace(config, warmup=min(config.warmup, config.steps))
     torch.manual_seed(seed)
-    system = Digits().to(device)
-    config = TrainConfig(steps=steps, batch=256, lr=2e-3, warmup=min(100, steps), seed=seed)
+    prepared = recipe.prepare(seed, source)
+    system = prepared.system.to(device)
     first = None
-    for step in train(system.model, data, config, work):
+    for step in train(system.model, prepared.data, config, work):
         first = first or step.index
         yield step
+    if not parallel.is_main():
+        return
     seconds = round(time.perf_counter() - begun, 1) if first == 1 else None  # None: resumed
 
     system.half().float()  # what is saved is what is evaluated
+    command = f"python -m minit2i train {name} --steps {config.steps} --seed {seed}"
     system.save(
         {
-            "command": f"python -m minit2i train digits --steps {steps} --seed {seed}",
-            "training": {"steps": steps, "batch": config.batch, "lr": config.lr, "seed": seed},
-            "data": {"name": "digits/train", "images": len(data["x"]), "sha256": fingerprint(data)},
+            "command": command + (f" --data {source.name}" if source else ""),
+            "training": asdict(config),
+            "data": prepared.about,
             "seconds": seconds,
             "machine": machine(device),
-            "evaluation": evaluate_all_digits(system),
+            "evaluation": [] if source else recipe.evaluate(system),
         },
         out,
     )
     shutil.rmtree(work)
+
+
+def prepare_digits(seed: int, source: Path | None) -> Prepared:
+    """The handwriting of scikit-learn, or the user's own with captions that name a digit."""
+    if source is None:
+        data = digits.load("train")
+        about = {"name": "digits/train", "images": len(data["x"]), "sha256": fingerprint(data)}
+        return Prepared(Digits(), data, about)
+    pictures = folder.load(source, 8)
+    labels = torch.tensor([label(text) for text in pictures.captions])
+    grey = torch.from_numpy(np.array(pictures.images)).float().mean(1, keepdim=True) / 127.5 - 1
+    return Prepared(Digits(), {"x": grey, "y": labels}, _about(pictures))
+
+
+def prepare_base(seed: int, source: Path | None) -> Prepared:
+    """The captioned world, or the user's pictures with a tokenizer trained on their captions."""
+    if source is None:
+        pictures, texts = captioned(SCENES, seed, 16)
+        about = {"name": "captioned world", "images": SCENES, "seed": seed}
+    else:
+        own = folder.load(source, 16)
+        pictures, texts, about = own.images, own.captions, _about(own)
+    system = Base(Tokenizer.train(texts, VOCABULARY).merges)
+    tokens = system.tokenizer.batch(texts, system.config["length"]).int()
+    return Prepared(system, {"x": pictures, "tokens": tokens}, about)
+
+
+def _about(pictures: folder.CaptionedPictures) -> dict[str, Any]:
+    return {
+        "name": f"a folder: {pictures.source.name}",
+        "images": len(pictures.images),
+        "sha256": pictures.fingerprint,
+        "report": pictures.report(),
+    }
 
 
 def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
@@ -84,7 +155,50 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
     ]
 
 
-RECIPES = {"digits": Recipe(Digits, 2500, train_digits, evaluate_all_digits)}
+def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: int = 8) -> Figures:
+    """Share of pictures that are exactly right, with a 95 % interval over prompts.
+
+    On `prompts` fresh ones each about one, two and three things and with held-out compositions, on
+    half as many of two and three things that count or name places, and on MiniDrawBench by
+    category, each of its prompts drawn `draws` times.
+    """
+
+    def measured(name: str, asked: list[benchmark.Prompt], times: int, first: int) -> Figures:
+        score = benchmark.score(draw, asked, times, seed=seed + first)
+        rows = {name: score.exact}
+        if len(score.categories) > 1:
+            rows |= {f"  {key}": value for key, value in score.categories.items() if value}
+        return [
+            {"prompts": key, "exact": r.mean, "low": r.low, "high": r.high} for key, r in rows.items()
+        ]
+
+    def draw(texts: list[str], first: int) -> torch.Tensor:
+        return system.draw(texts, seed=first * 1000)
+
+    few = max(2, prompts // 2)
+    sets = {
+        **{name: benchmark.fresh(prompts, n) for n, name in benchmark.NUMBERS.items()},
+        "held-out compositions": benchmark.fresh(prompts, 2, unseen=True),
+        "counts": benchmark.counting(few),
+        "places": benchmark.placing(few),
+    }
+    figures = []
+    for k, (name, asked) in enumerate(sets.items()):
+        figures += measured(name, asked, 1, 100 * k)
+    return figures + measured("MiniDrawBench", list(benchmark.prompts()), draws, 1000)
+
+
+RECIPES = {
+    "base": Recipe(
+        Base,
+        TrainConfig(6000, batch=64, lr=2e-3, warmup=200, ema=0.998, fused=True),
+        prepare_base,
+        evaluate_base,
+    ),
+    "digits": Recipe(
+        Digits, TrainConfig(2500, batch=256, lr=2e-3), prepare_digits, evaluate_all_digits
+    ),
+}
 
 
 def get(name: str) -> Recipe:

@@ -63,6 +63,15 @@ class Schedule(nn.Module):
         """The number of noising steps."""
         return len(self.signal) - 1
 
+    def shifted(self, factor: float) -> "Schedule":
+        """The variance-preserving path whose signal-to-noise ratio is factor² of this one's: below
+        1, more of the steps lie where little is seen (Simple diffusion, eq. 7: the ratio of a
+        picture of few pixels). Raises ValueError for a factor that is not positive."""
+        if not factor > 0:
+            raise ValueError(f"the factor must be positive, got {factor}")
+        length = (factor**2 * self.signal**2 + self.noise**2).sqrt()
+        return Schedule(factor * self.signal / length, self.noise / length)
+
     @property
     def alpha_bar(self) -> Float[Tensor, "times"]:
         """ᾱ_t = ∏ (1 - β_s) (DDPM, eq. 4); ᾱ_0 = 1."""

@@ -3,12 +3,17 @@
 A model is a module whose `forward(batch)` is its scalar loss. With an `out` folder the loop leaves
 a checkpoint of its whole state there, and goes on from it: a run that was killed at any moment and
 started again ends in the same weights, bit for bit, as one that was not.
+
+Inside `parallel.processes` the run is shared: every process draws the same joint batch and takes
+its part of it, so that a loss which is a mean over samples has the gradient of one process with
+the joint batch, up to rounding. All processes must iterate; the first one writes.
 """
 
 import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint
+from . import checkpoint, parallel
 
 Batch = dict[str, Tensor]
-Data = Mapping[str, Tensor] | Callable[[int, np.random.Generator], Batch]
-"""Equally long tensors, of which batches are drawn with replacement; or (n, rng) -> batch."""
+Column = Tensor | np.ndarray
+Data = Mapping[str, Column] | Callable[[int, np.random.Generator], Batch]
+"""Equally long columns, of which batches are drawn with replacement; or (n, rng) -> batch.
+
+Bytes are pictures: a uint8 tensor reaches the model as floats in [-1, 1]. A table is moved to the
+model's device once, but for memory-mapped columns (`numpy.memmap`), which are read batch by batch.
+"""
+PRECISIONS = ("float32", "bfloat16")
+ASK = 50
+"""Steps between two questions to a GPU whether training has diverged."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,14 @@ class TrainConfig:
     weight_decay    AdamW's
     seed            of the batches and of the loss's own noise
     save_every      steps between checkpoints, where there is a folder for them
+    betas           AdamW's
+    accumulate      parts into which a batch is cut to save memory, their gradients averaged: the
+                    same step for a loss that is a mean over samples, another one for a loss that
+                    compares samples, such as a contrastive one
+    precision       "float32", or "bfloat16" for autocast; weights and moments stay float32
+    fused           AdamW's one-pass form: a quarter of its time on a CPU, the same steps up to
+                    rounding; on a GPU it is always taken
+    compile         whether torch.compile translates the model first (minutes, then faster)
 
     Raises ValueError for values out of range.
     """
@@ -48,9 +69,14 @@ class TrainConfig:
     weight_decay: float = 0.0
     seed: int = 0
     save_every: int = 500
+    betas: tuple[float, float] = (0.9, 0.999)
+    accumulate: int = 1
+    precision: str = "float32"
+    fused: bool = False
+    compile: bool = False
 
     def __post_init__(self):
-        lowest = {"steps": 1, "batch": 1, "warmup": 0, "save_every": 1, "seed": 0}
+        lowest = {"steps": 1, "batch": 1, "warmup": 0, "save_every": 1, "seed": 0, "accumulate": 1}
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -60,6 +86,17 @@ class TrainConfig:
             raise ValueError(
                 f"ema must lie in [0, 1) and weight_decay be at least 0, got {self.ema} and "
                 f"{self.weight_decay}"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}"
+            )
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"accumulate cuts a batch into equal parts: {self.accumulate} does not divide "
+                f"{self.batch}"
             )
 
     def lr_at(self, step: int) -> float:
@@ -77,13 +114,24 @@ class TrainConfig:
 @dataclass(frozen=True)
 class Step:
     """What happened in one step: its index from 1, loss, learning rate, norm of the gradient before
-    clipping, and the model with averaged weights (live: it moves on with the next step)."""
+    clipping, and the model with averaged weights (live: it moves on with the next step).
+
+    `loss` and `grad_norm` wait for the device when they are read: on a GPU, look now and then."""
 
     index: int
-    loss: float
     lr: float
-    grad_norm: float
     ema: nn.Module
+    figures: tuple[Tensor, Tensor]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the whole batch."""
+        return self.figures[0].item()
+
+    @property
+    def grad_norm(self) -> float:
+        """The norm of the gradient before clipping."""
+        return self.figures[1].item()
 
 
 def train(
@@ -93,47 +141,51 @@ def train(
     `model`; abandoned half-way, the latest weights.
 
     The loss draws from torch's global random state, which is the loop's own during a step and the
-    caller's between steps. `out` is a folder: training resumes where it holds a checkpoint.
+    caller's between steps. `out` is a folder: training resumes where it holds a checkpoint. On a
+    GPU a diverged run is noticed up to `ASK` steps later, but no weight moves after the fault.
 
     Raises ValueError for data that is empty, uneven or not finite, for a loss that is not
-    finite, and for a checkpoint of another run.
+    finite, for a checkpoint of another run, and for processes that do not begin alike.
     """
-    draw = _batches(data)
+    device = next(model.parameters()).device
+    draw = _batches(data, device)
     if out is not None:
         checkpoint.check_folder(out)
-    device = next(model.parameters()).device
+    _prefer_channels_last(model, device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
+    late = _is_late(device)
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.lr, weight_decay=config.weight_decay, foreach=True
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        **({"fused": True} if config.fused or late else {"foreach": True}),
     )
     rng = np.random.default_rng(config.seed)
     noise = _Noise(config.seed, device)
-    run = {**asdict(config), "data": _identity(data), "device": device.type}
-    state = _State(model, average, optimizer, rng, noise, run)
+    state = _State(model, average, optimizer, rng, noise, _run(config, data, device, out))
     first = state.load(out) if out is not None else 0
+    _check_alike(model, state.run, first)
+    gradient = _Gradient(model, config, noise)
+    watch = _Watch(config, optimizer, late)
 
     for step in range(first, config.steps):
         model.train()
-        batch = {name: tensor.to(device) for name, tensor in draw(config.batch, rng).items()}
+        batch = draw(config.batch, rng)
         for group in optimizer.param_groups:
             group["lr"] = config.lr_at(step)
-        with noise:
-            loss = model(batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, config.clip).item()
-        value = loss.item()
-        if not math.isfinite(value) or not math.isfinite(norm):
-            raise ValueError(
-                f"step {step + 1}: loss {value}, gradient norm {norm}: training has "
-                f"diverged; check the data for NaN, or take a smaller lr than {config.lr:g}"
-            )
+        loss = gradient(batch)
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+        watch.look(step + 1, loss, norm)
         optimizer.step()
         update_average(average, model, config.ema_at(step))
         if out is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+            watch.ask()
             state.save(out, step + 1)
-        yield Step(step + 1, value, config.lr_at(step), norm, average)
+        yield Step(step + 1, config.lr_at(step), average, (loss, norm))
+    watch.ask()
     model.load_state_dict(average.state_dict())
     model.eval()
 
@@ -147,10 +199,26 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
         mine.copy_(new)
 
 
-def _batches(data: Data) -> Callable[[int, np.random.Generator], Batch]:
-    """(n, rng) -> a batch of the data, checked once where it is a table."""
+def _share(size: int) -> slice:
+    """The part of a joint batch that is this process's."""
+    mine = size // parallel.world()
+    return slice(parallel.rank() * mine, (parallel.rank() + 1) * mine)
+
+
+def _batches(
+    data: Data, device: torch.device | str = "cpu"
+) -> Callable[[int, np.random.Generator], Batch]:
+    """(n, rng) -> this process's share of a batch of n, on the device, checked once where the data
+    is a table. Memory-mapped columns are not searched for NaN: that would read them whole."""
     if callable(data):
-        return data
+
+        def share(size: int, rng: np.random.Generator) -> Batch:
+            batch = data(size, rng)
+            if parallel.world() > 1:
+                batch = {name: tensor[_share(size)] for name, tensor in batch.items()}
+            return {name: tensor.to(device) for name, tensor in batch.items()}
+
+        return share
     if not isinstance(data, Mapping):
         raise ValueError(
             f"data is a dict of tensors such as {{'x': points}}, or a function (n, rng) -> dict; "
@@ -162,20 +230,164 @@ def _batches(data: Data) -> Callable[[int, np.random.Generator], Batch]:
     n = len(next(iter(data.values())))
     if n == 0:
         raise ValueError("the data is empty")
-    for name, column in data.items():
-        if not torch.isfinite(column).all():
-            raise ValueError(f"the data's {name!r} holds NaN or infinity; clean it first")
+    table = {name: _settle(name, column, device) for name, column in data.items()}
 
     def draw(size: int, rng: np.random.Generator) -> Batch:
-        index = torch.from_numpy(rng.integers(n, size=size))
-        return {name: column[index.to(column.device)] for name, column in data.items()}
+        index = rng.integers(n, size=size)[_share(size)]
+        rows = torch.from_numpy(index).to(device)
+        return {
+            name: column[rows]
+            if isinstance(column, Tensor)
+            else torch.from_numpy(np.array(column[index])).to(device)
+            for name, column in table.items()
+        }
 
     return draw
 
 
+def _settle(name: str, column: Column, device: torch.device | str) -> Column:
+    """A column where batches are drawn from it: on the device, or left in its file."""
+    if isinstance(column, np.memmap):
+        return column
+    column = torch.as_tensor(column).to(device)
+    if column.is_floating_point():
+        rows = max(1, 2**22 // max(1, column[0].numel()))  # in pieces: the check needs little room
+        if not all(part.isfinite().all() for part in column.split(rows)):
+            raise ValueError(f"the data's {name!r} holds NaN or infinity; clean it first")
+    return column
+
+
+def _floats(tensor: Tensor) -> Tensor:
+    """Bytes as pictures in [-1, 1]; anything else as it is."""
+    return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
+
+
 def _identity(data: Data) -> str:
-    """What tells one table from another in a saved run."""
-    return "a function" if callable(data) else checkpoint.fingerprint(data)[:16]
+    """What tells one table from another in a saved run; of a memory-mapped column, its type, shape
+    and 256 of its rows."""
+    if callable(data):
+        return "a function"
+    parts, shapes = {}, {}
+    for name, column in data.items():
+        if isinstance(column, np.memmap):
+            shapes[name] = f"{column.dtype} {column.shape}"
+            column = np.array(column[np.linspace(0, len(column) - 1, 256).astype(int)])
+        parts[name] = torch.as_tensor(column)
+    return checkpoint.fingerprint(parts, shapes)[:16]
+
+
+def _run(
+    config: TrainConfig, data: Data, device: torch.device, out: Path | str | None
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on from."""
+    saved = out is not None or parallel.world() > 1
+    return {
+        **asdict(config),
+        "betas": list(config.betas),  # as JSON gives it back
+        "data": _identity(data) if saved else "",
+        "device": device.type,
+        "processes": parallel.world(),
+    }
+
+
+def _check_alike(model: nn.Module, run: dict[str, Any], first: int) -> None:
+    """Raises ValueError unless all processes start from one state, and can share a batch."""
+    if parallel.world() == 1:
+        return
+    if run["batch"] % (parallel.world() * run["accumulate"]):
+        raise ValueError(
+            f"a batch of {run['batch']} cannot be shared equally by {parallel.world()} processes "
+            f"in {run['accumulate']} parts each: choose a multiple"
+        )
+    parallel.check_equal("the configuration or the data", run)
+    parallel.check_equal("the last saved step", first)
+    parallel.check_equal("the model", checkpoint.fingerprint(model.state_dict()))
+
+
+def _is_late(device: torch.device) -> bool:
+    """Whether waiting for a figure would stall the device."""
+    return device.type == "cuda"
+
+
+def _prefer_channels_last(model: nn.Module, device: torch.device) -> None:
+    """Lays out convolutions as GPUs like them; a model with `channels_last = True` or False says
+    itself what it likes."""
+    convolves = any(isinstance(m, nn.Conv2d) for m in model.modules())
+    if getattr(model, "channels_last", convolves and device.type == "cuda"):
+        model.to(memory_format=torch.channels_last)
+
+
+class _Gradient:
+    """batch -> its mean loss; the gradient is left in the parameters."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, noise: "_Noise"):
+        self.shared, self.noise, self.parts = parallel.wrap(model), noise, config.accumulate
+        self.half = config.precision == "bfloat16"
+        self.forward: Callable[[Batch], Tensor] = self.shared
+        if config.compile:  # with torch's own random numbers: the same noise as uncompiled
+            self.forward = torch.compile(self.shared, options={"fallback_random": True})
+
+    def __call__(self, batch: Batch) -> Tensor:
+        losses = [
+            self._part(part, last=k + 1 == self.parts) for k, part in enumerate(self._cut(batch))
+        ]
+        return parallel.mean(losses[0] if self.parts == 1 else torch.stack(losses).mean())
+
+    def _cut(self, batch: Batch) -> list[Batch]:
+        if self.parts == 1:
+            return [batch]
+        pieces = {name: tensor.chunk(self.parts) for name, tensor in batch.items()}
+        return [{name: piece[k] for name, piece in pieces.items()} for k in range(self.parts)]
+
+    def _part(self, batch: Batch, last: bool) -> Tensor:
+        batch = {name: _floats(tensor) for name, tensor in batch.items()}
+        with ExitStack() as stack:
+            if not last and parallel.world() > 1:
+                stack.enter_context(self.shared.no_sync())
+            with self.noise, torch.autocast(self.noise.device.type, torch.bfloat16, self.half):
+                loss = self.forward(batch)
+            (loss if self.parts == 1 else loss / self.parts).backward()
+        return loss.detach()
+
+
+class _Watch:
+    """Stops a run whose loss or gradient is not finite, before it moves a weight.
+
+    Where asking would stall the device, the device itself skips the faulty step and all later
+    ones, and is asked now and then.
+    """
+
+    def __init__(self, config: TrainConfig, optimizer: torch.optim.Optimizer, late: bool):
+        self.lr, self.optimizer, self.late = config.lr, optimizer, late
+        self.fault: tuple[Tensor, Tensor] | None = None
+
+    def look(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Looks at one step's figures; to be called before the optimizer's step."""
+        figures = torch.stack([loss.to(norm.dtype), norm])
+        if not self.late:
+            self._refuse(step, *figures.tolist())
+            return
+        found = ~figures.isfinite().all()
+        if self.fault is None:
+            self.fault = torch.zeros_like(found, dtype=torch.int64), torch.zeros_like(figures)
+        first, seen = self.fault
+        new = found & (first == 0)
+        self.fault = torch.where(new, step, first), torch.where(new, figures, seen)
+        self.optimizer.found_inf = (self.fault[0] > 0).float()  # fused AdamW skips where it is 1
+        if step % ASK == 0:
+            self.ask()
+
+    def ask(self) -> None:
+        """Raises ValueError if some step was faulty."""
+        if self.fault is not None and (step := int(self.fault[0])):
+            self._refuse(step, *self.fault[1].tolist())
+
+    def _refuse(self, step: int, loss: float, norm: float) -> None:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise ValueError(
+                f"step {step}: loss {loss}, gradient norm {norm}: training has "
+                f"diverged; check the data for NaN, or take a smaller lr than {self.lr:g}"
+            )
 
 
 class _Noise:
@@ -183,6 +395,8 @@ class _Noise:
 
     def __init__(self, seed: int, device: torch.device):
         self.device = device
+        if parallel.rank() > 0:  # every process has noise of its own
+            seed = int(np.random.SeedSequence([seed, parallel.rank()]).generate_state(1)[0])
         self.states = [torch.Generator().manual_seed(seed).get_state()]
         if device.type == "cuda":
             self.states.append(torch.Generator(device).manual_seed(seed).get_state())
@@ -217,23 +431,26 @@ class _State:
     def _path(out: Path | str) -> Path:
         return Path(out) / "training"
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _tensors(self, noise: list[Tensor]) -> dict[str, Tensor]:
         moments = self.optimizer.state_dict()["state"]
         return {
             **{f"model.{k}": v for k, v in self.model.state_dict().items()},
             **{f"average.{k}": v for k, v in self.average.state_dict().items()},
             **{f"adam.{i}.{k}": v for i, each in moments.items() for k, v in each.items()},
-            **{f"noise.{i}": v for i, v in enumerate(self.noise.states)},
+            **{f"noise.{i}": v for i, v in enumerate(noise)},
         }
 
     def save(self, out: Path | str, step: int) -> None:
+        noise = [state for states in parallel.collect(self.noise.states) for state in states]
+        if not parallel.is_main():
+            return
         card = {
             "kind": "training state",
             "step": step,
             "run": self.run,
             "rng": json.dumps(self.rng.bit_generator.state),
         }
-        checkpoint.save(self._path(out), self._tensors(), card, readable=False)
+        checkpoint.save(self._path(out), self._tensors(noise), card, readable=False)
 
     def load(self, out: Path | str) -> int:
         """Restores a checkpoint in `out`, if there is one; the number of steps done."""
@@ -261,6 +478,15 @@ class _State:
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.noise.states = [parts["noise"][str(i)] for i in range(len(self.noise.states))]
+        self._lay_out_moments()
+        mine = parallel.rank() * len(self.noise.states)
+        self.noise.states = [parts["noise"][str(mine + i)] for i in range(len(self.noise.states))]
         self.rng.bit_generator.state = json.loads(card["rng"])
         return card["step"]
+
+    def _lay_out_moments(self) -> None:
+        """Gives AdamW's moments the memory layout of their weights, as they had before."""
+        for parameter, moments in self.optimizer.state.items():
+            for name, tensor in moments.items():
+                if name != "step":
+                    moments[name] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from minit2i.condition import Condition, LabelEncoder, draw_keep
-from minit2i.diffusion import PREDICT, Diffusion, target, to_eps, to_x0
+from minit2i.diffusion import PREDICT, Diffusion, min_snr, target, to_eps, to_x0
 from minit2i.layers import TimeEmbedding, timestep_embedding
 from minit2i.mlp import MLP, Block
-from minit2i.schedule import cosine, flow, jsd, linear
+from minit2i.schedule import Schedule, cosine, flow, jsd, linear
 
 PATHS = {"linear": linear(), "cosine": cosine(100), "jsd": jsd(40), "flow": flow(50)}
 
@@ -232,3 +232,75 @@ class TestLabels:
                 LabelEncoder(3, 4)({"y": y})
         with pytest.raises(ValueError, match="vector has 5 elements, this network's width is 4"):
             MLP(2, 4, 1)(torch.zeros(1, 2), torch.tensor([1]), Condition(vector=torch.ones(1, 5)))
+
+
+ZERO_END = Schedule([1.0, 0.8, 0.0], [0.0, 0.6, 1.0])  # no signal is left at T
+
+
+@pytest.mark.parametrize(
+    "schedule", [linear(), cosine(100), ZERO_END], ids=["linear", "cosine", "0"]
+)
+@pytest.mark.parametrize("gamma", [0.5, 5.0])
+def test_min_snr_weighs_the_error_of_x0_alike_for_every_prediction(schedule, gamma):
+    # a wrong x̂_0 made into each prediction: its weighted loss is min(SNR, gamma) ‖x̂_0 - x_0‖²
+    x0, eps, t, x_t = pair(schedule, interior=False)
+    wrong = x0 + torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    expected = schedule.snr[t].clamp(max=gamma)[:, None] * (wrong - x0) ** 2
+    for predict in ("eps", "x0", "v"):
+        noise = to_eps(wrong, x_t, t, schedule)
+        output = target(predict, wrong, noise, t, schedule)
+        loss = (output - target(predict, x0, eps, t, schedule)) ** 2
+        weighted = min_snr(schedule, predict, gamma)[t][:, None] * loss
+        assert torch.allclose(weighted, expected, rtol=1e-6, atol=1e-12), predict
+
+
+def test_min_snr_at_its_limits():
+    schedule = cosine(100)
+    # gamma large: eps is weighted evenly, as in L_simple; index 0, never trained, stays finite
+    assert torch.equal(min_snr(schedule, "eps", 1e12)[1:], torch.ones(100, dtype=torch.float64))
+    for predict in ("eps", "x0", "v"):
+        weight = min_snr(schedule, predict)
+        assert weight.isfinite().all() and (weight >= 0).all()
+    assert min_snr(schedule, "x0")[0] == 5 and min_snr(ZERO_END, "eps")[-1] == 1
+    # gamma small: x0 is weighted evenly
+    assert torch.allclose(min_snr(schedule, "x0", 1e-9)[:99] * 1e9, torch.ones(99).double())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "predict", "gamma", "says"),
+    [
+        (flow(10), "v", 5.0, "variance-preserving"),
+        (cosine(10), "velocity", 5.0, "got 'velocity'"),
+        (cosine(10), "v", 0.0, "gamma must be positive"),
+    ],
+)
+def test_min_snr_refuses(schedule, predict, gamma, says):
+    with pytest.raises(ValueError, match=says):
+        min_snr(schedule, predict, gamma)
+
+
+class Half(nn.Module):
+    """A network whose error is known: it returns half of x_t."""
+
+    def forward(self, x_t, t, condition):
+        return x_t / 2
+
+
+def test_a_weighted_loss_is_the_mean_of_weighted_samples():
+    schedule, x0 = cosine(10), torch.randn(4096, 2, generator=torch.Generator().manual_seed(0))
+    weight = torch.rand(11, generator=torch.Generator().manual_seed(1))
+
+    def loss(w):
+        torch.manual_seed(2)
+        return Diffusion(Half(), schedule, "x0", weight=w)({"x": x0})
+
+    torch.manual_seed(2)
+    t = torch.randint(1, 11, (4096,))
+    error = (schedule.diffuse(x0, t, torch.randn_like(x0)) / 2 - x0).square()
+    assert torch.allclose(loss(weight), (weight[t][:, None] * error).mean())
+    assert torch.equal(loss(None), error.mean()) and torch.equal(loss(torch.ones(11)), loss(None))
+    assert not torch.allclose(loss(weight), loss(None), rtol=0.1)
+    assert "weight" not in Diffusion(Half(), schedule, weight=weight).state_dict()
+    for bad in (weight[:-1], -weight, weight * math.nan):
+        with pytest.raises(ValueError, match="for each t = 0 … 10"):
+            loss(bad)

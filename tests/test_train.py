@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ from minit2i.checkpoint import CheckpointError, fingerprint
 from minit2i.diffusion import Diffusion
 from minit2i.mlp import MLP
 from minit2i.schedule import cosine
-from minit2i.train import TrainConfig, _batches, train, update_average
+from minit2i.train import ASK, TrainConfig, _batches, train, update_average
 
 CONFIG = TrainConfig(steps=40, batch=16, warmup=5, save_every=7)
 
@@ -145,10 +146,12 @@ def test_warm_up_of_average_and_learning_rate():
 
 
 def test_the_loop_takes_adamws_steps_and_averages_them():
-    model, config = toy(), TrainConfig(steps=3, batch=16, warmup=0, clip=0.5, weight_decay=0.1)
+    betas = (0.8, 0.95)
+    config = TrainConfig(steps=3, batch=16, warmup=0, clip=0.5, weight_decay=0.1, betas=betas)
+    model = toy()
     mine = copy.deepcopy(model)
     average = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(mine.parameters(), lr=config.lr, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(mine.parameters(), config.lr, betas, weight_decay=0.1)
     rng, columns = np.random.default_rng(0), data()
     torch.manual_seed(0)
     steps = train(model, columns, config)
@@ -242,6 +245,10 @@ def test_divergence_stops_before_it_spoils_the_weights(tmp_path):
         {"clip": -1},
         {"save_every": 0},
         {"seed": -1},
+        {"accumulate": 0},
+        {"accumulate": 3, "batch": 16},
+        {"precision": "float16"},
+        {"betas": (0.9, 1.0)},
     ],
 )
 def test_bad_configurations(bad):
@@ -259,3 +266,230 @@ def test_a_file_of_another_kind_is_no_state(tmp_path):
     checkpoint.save(tmp_path / "training", {"w": torch.ones(1)}, {"system": "digits"})
     with pytest.raises(CheckpointError, match="not the state of a training; choose another folder"):
         finish(toy(), tmp_path)
+
+
+class Regression(torch.nn.Sequential):
+    """A loss without noise, a mean over samples; remembers its batches."""
+
+    def __init__(self, outputs=1):
+        torch.manual_seed(3)
+        layers = torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, outputs)
+        super().__init__(*layers)
+        self.seen = []
+
+    def forward(self, batch):
+        self.seen.append(batch)
+        return (super().forward(batch["x"]) - batch["x"][:, :1]).square().mean()
+
+
+@pytest.mark.parametrize("parts", [2, 16])
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(parts):
+    whole, cut = Regression(), Regression()
+    runs = (
+        train(model, data(), replace(CONFIG, accumulate=k))
+        for model, k in ((whole, 1), (cut, parts))
+    )
+    for one, other in zip(*runs, strict=True):
+        assert math.isclose(one.loss, other.loss, rel_tol=1e-5)
+        assert math.isclose(one.grad_norm, other.grad_norm, rel_tol=1e-4)
+    for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert [len(batch["x"]) for batch in cut.seen] == [16 // parts] * 40 * parts
+    assert torch.equal(torch.cat([b["x"] for b in cut.seen[:parts]]), whole.seen[0]["x"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"accumulate": 2}, {"precision": "bfloat16"}, {"fused": True}], ids=str
+)
+def test_the_choices_resume_bit_for_bit(change, tmp_path):
+    config = replace(CONFIG, **change)
+    whole, losses = finish(toy(), config=config)
+    for _ in itertools.islice(train(toy(), data(), config, tmp_path), 10):
+        pass
+    assert finish(toy(), tmp_path, config) == (whole, losses[7:])
+
+
+def test_bfloat16_trains_like_float32_and_keeps_weights_in_float32():
+    full, half = finish(toy())[1], finish(toy(), config=replace(CONFIG, precision="bfloat16"))[1]
+    assert full != half and np.allclose(full, half, rtol=0.02)
+    model = toy()
+    step = next(train(model, data(), replace(CONFIG, precision="bfloat16")))
+    assert step.figures[0].dtype == torch.float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_fused_steps_are_the_same_up_to_rounding():
+    plain, fused = toy(), toy()
+    losses = [
+        finish(model, config=replace(CONFIG, fused=choice))[1]
+        for model, choice in ((plain, False), (fused, True))
+    ]
+    assert np.allclose(*losses, rtol=1e-5)
+    for a, b in zip(plain.parameters(), fused.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_compiled_model_takes_the_same_steps(monkeypatch):
+    real, asked = torch.compile, []
+
+    def fast(model, **how):  # the translation without the C++ compiler, which takes a minute
+        asked.append(how)
+        return real(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", fast)
+    plain, compiled = Regression(), Regression()
+    for model, choice in ((plain, False), (compiled, True)):
+        list(train(model, data(), replace(CONFIG, steps=3, compile=choice)))
+    assert asked == [{"options": {"fallback_random": True}}]
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def pictures(n=100):
+    rng = np.random.default_rng(0)
+    return rng.integers(256, size=(n, 2), dtype=np.uint8), rng.integers(10, size=n)
+
+
+def test_bytes_reach_the_model_as_pictures_and_integers_as_they_are():
+    x, y = pictures()
+    x[0], x[1] = 0, 255
+
+    def draw(n, rng):
+        k = rng.integers(100, size=n)
+        return {"x": torch.from_numpy(x[k]), "y": torch.from_numpy(y[k])}
+
+    for table in ({"x": torch.from_numpy(x), "y": torch.from_numpy(y)}, draw):
+        model = Regression()
+        next(train(model, table, replace(CONFIG, batch=4096)))
+        (batch,) = model.seen
+        index = np.random.default_rng(0).integers(100, size=4096)
+        assert torch.equal(batch["x"], torch.from_numpy(x[index] / np.float32(127.5) - 1))
+        assert torch.equal(batch["y"], torch.from_numpy(y[index]))
+        assert batch["x"].min() == -1 and batch["x"].max() == 1
+
+
+def test_a_memory_mapped_table_trains_alike_and_is_told_apart(tmp_path):
+    x, _ = pictures()
+    x.tofile(tmp_path / "x")
+    mapped = np.memmap(tmp_path / "x", np.uint8, "r", shape=x.shape)
+    whole = finish(Regression(), columns={"x": torch.from_numpy(x)})
+    assert finish(Regression(), columns={"x": mapped}) == whole
+    assert finish(Regression(), columns={"x": x}) == whole
+    out = tmp_path / "run"
+    assert finish(Regression(), out, columns={"x": mapped}) == whole
+    assert finish(Regression(), out, columns={"x": mapped}) == (whole[0], [])
+    (255 - x).tofile(tmp_path / "other")
+    other = np.memmap(tmp_path / "other", np.uint8, "r", shape=x.shape)
+    with pytest.raises(ValueError, match="another run"):
+        finish(Regression(), out, columns={"x": other})
+
+
+FRUGAL = """
+import resource, sys
+import numpy as np, torch
+from minit2i.train import TrainConfig, train
+
+class Model(torch.nn.Linear):
+    def forward(self, batch):
+        return super().forward(batch["x"].flatten(1)).square().mean()
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+torch.set_num_threads(1)
+config, shape = TrainConfig(steps=3, batch=64), (110_000, 3, 16, 16)
+table = torch.zeros(shape, dtype=torch.uint8) + 1
+list(train(Model(768, 1), {"x": table}, config, sys.argv[1] + "/a"))  # warms up
+before = peak()
+list(train(Model(768, 1), {"x": table}, config, sys.argv[1] + "/a2"))
+mapped = np.memmap(sys.argv[1] + "/x", np.uint8, "w+", shape=(50 * shape[0], *shape[1:]))
+list(train(Model(768, 1), {"x": mapped}, config, sys.argv[1] + "/b"))
+print(before, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's peak memory, needs sparse files")
+def test_tables_of_pictures_take_little_memory(tmp_path):
+    # 84 MB of pictures in memory, 4.2 GB in a file: neither becomes floats, nor is the file read
+    done = subprocess.run(
+        [sys.executable, "-c", FRUGAL, tmp_path], capture_output=True, text=True, check=True
+    )
+    whole, more = map(float, done.stdout.split())
+    assert whole < 800 and more < 40, done.stdout  # MiB
+
+
+@pytest.mark.parametrize("faulty", [1, 3, 45])
+def test_a_device_that_is_asked_late_keeps_its_weights(faulty, monkeypatch, tmp_path):
+    # what a GPU does, on a CPU
+    monkeypatch.setattr("minit2i.train._is_late", lambda device: True)
+
+    def poisoned(n, rng):
+        poisoned.calls += 1
+        value = float("nan") if poisoned.calls == faulty else 1.0
+        return {
+            "x": torch.full((n, 2), value) * torch.from_numpy(rng.standard_normal((n, 2))).float()
+        }
+
+    config = TrainConfig(steps=200, batch=16, warmup=5, save_every=1000)
+    poisoned.calls, model, seen = 0, toy(), [weights(toy())]
+    with pytest.raises(ValueError, match=rf"^step {faulty}: loss nan, gradient norm nan: training"):
+        for _ in train(model, poisoned, config, tmp_path):
+            seen.append(weights(model))
+    assert len(seen) == ASK  # the first weights, and those after each step but the one that told
+    assert len(set(seen)) == faulty and weights(model) == seen[faulty - 1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_is_noticed_before_it_is_saved_and_at_the_end(monkeypatch, tmp_path):
+    monkeypatch.setattr("minit2i.train._is_late", lambda device: True)
+
+    def poisoned(n, rng):
+        return {"x": torch.full((n, 2), float("inf"))}
+
+    assert CONFIG.steps < ASK
+    for out in (tmp_path, None):
+        with pytest.raises(ValueError, match=r"^step 1: "):
+            list(train(toy(), poisoned, CONFIG, out))
+    assert not list(tmp_path.iterdir())
+
+
+def test_asked_late_a_healthy_run_is_the_same_and_resumes_bit_for_bit(monkeypatch, tmp_path):
+    soon, losses = toy(), finish(toy())[1]
+    list(train(soon, data(), CONFIG))
+    monkeypatch.setattr("minit2i.train._is_late", lambda device: True)
+    late = toy()
+    more = [s.loss for s in train(late, data(), CONFIG)]
+    assert np.allclose(losses, more, rtol=1e-4)
+    for _ in itertools.islice(train(toy(), data(), CONFIG, tmp_path), 10):
+        pass
+    assert finish(toy(), tmp_path)[0] == weights(late)
+
+
+class Convolution(torch.nn.Conv2d):
+    """The least model with a convolution."""
+
+    channels_last = True
+
+    def __init__(self):
+        torch.manual_seed(4)
+        super().__init__(3, 5, 3)
+
+    def forward(self, batch):
+        return super().forward(batch["x"]).square().mean()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_model_may_ask_for_channels_last_and_resumes_bit_for_bit(fused, tmp_path, monkeypatch):
+    table = {"x": torch.randn(20, 3, 6, 6, generator=torch.Generator().manual_seed(0))}
+    config = replace(CONFIG, fused=fused)  # which walks through weights and moments in memory order
+    model = Convolution()
+    whole, losses = finish(model, config=config, columns=table)
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+    for _ in itertools.islice(train(Convolution(), table, config, tmp_path), 10):
+        pass
+    again = Convolution()
+    assert finish(again, tmp_path, config, table) == (whole, losses[7:])
+    monkeypatch.setattr(Convolution, "channels_last", False)
+    plain = Convolution()
+    finish(plain, columns=table)
+    assert plain.weight.is_contiguous() and torch.allclose(plain.weight, model.weight, atol=1e-5)

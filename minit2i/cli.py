@@ -44,8 +44,10 @@ def _device(choice: str) -> str:
     """The device to work on. Raises ValueError for one that this machine does not have."""
     import torch
 
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    from . import parallel
+
+    if choice == "auto" or (choice == "cuda" and parallel.started()):
+        return parallel.local_device()
     try:
         torch.zeros(1, device=choice).item()
     except (RuntimeError, AssertionError) as error:
@@ -91,6 +93,7 @@ def draw(
 
     from . import systems
     from .checkpoint import SHIPPED, write
+    from .picture import png
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must name a .png file, got {out}")
@@ -100,32 +103,8 @@ def draw(
     torch.set_num_threads(kind.threads)
     drawer = kind.load(source or SHIPPED, _device(device))
     images = drawer.draw([prompt] * count, seed=seed, **settings)
-    write(out, png(images.cpu()))
+    write(out, png(images))
     print(f"{out}: {count} × {prompt!r} by {system}, seed {seed}")
-
-
-def png(images, side: int = 96) -> bytes:
-    """Pictures (b, 3, h, w) in [-1, 1] as one PNG sheet; pixels are enlarged to squares until a
-    picture has at least `side` of them."""
-    import io
-    import math
-
-    from PIL import Image
-
-    b, _, h, w = images.shape
-    zoom, columns = max(1, math.ceil(side / w)), math.ceil(math.sqrt(b))
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    gap = max(2, zoom // 3)
-    rows = math.ceil(b / columns)
-    size = (columns * (w * zoom + gap) + gap, rows * (h * zoom + gap) + gap)
-    sheet = Image.new("RGB", size, "white")
-    for k in range(b):
-        tile = Image.fromarray(pixels[k]).resize((w * zoom, h * zoom), Image.Resampling.NEAREST)
-        row, column = divmod(k, columns)
-        sheet.paste(tile, (gap + column * (w * zoom + gap), gap + row * (h * zoom + gap)))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png")
-    return buffer.getvalue()
 
 
 @main.command()
@@ -135,29 +114,46 @@ def png(images, side: int = 96) -> bytes:
 )
 @click.option("--steps", type=int, help="Optimizer steps; default: the recipe's.")
 @click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--data",
+    "source",
+    type=click.Path(path_type=Path),
+    help="Folder of your own captioned pictures, with metadata.jsonl or metadata.csv.",
+)
 @device_option
-def train(name: str, out: Path | None, steps: int | None, seed: int, device: str) -> None:
-    """Train the system NAME by its recipe. Stopped and called again, it goes on where it was."""
+def train(
+    name: str, out: Path | None, steps: int | None, seed: int, source: Path | None, device: str
+) -> None:
+    """Train the system NAME by its recipe. Stopped and called again, it goes on where it was.
+    Under torchrun the processes share each batch."""
     import torch
     from tqdm import tqdm
 
-    from . import recipes
+    from . import parallel, recipes
     from .checkpoint import SHIPPED
 
-    recipe = recipes.get(name)
+    recipe, device = recipes.get(name), _device(device)
     torch.set_num_threads(recipe.system.threads)
-    total = recipe.steps if steps is None else steps
-    with tqdm(total=total, desc=name, mininterval=0.5, delay=1e-3) as bar:  # no bar for an error
-        try:
-            for step in recipe.train(out=out, steps=total, seed=seed, device=_device(device)):
-                bar.update(step.index - bar.n)
-                bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-        except KeyboardInterrupt:
-            bar.close()
-            raise click.ClickException(
-                "stopped; the same command goes on from the last saved step"
-            ) from None
-    _show(recipe.system.load(out or SHIPPED).card["evaluation"])
+    total = recipe.config.steps if steps is None else steps
+    if source is not None and out is None:
+        raise ValueError("--data needs --out, the folder for your model")
+    with parallel.processes(device):
+        silent = not parallel.is_main()
+        with tqdm(total=total, desc=name, mininterval=0.5, delay=1e-3, disable=silent) as bar:
+            try:
+                for step in recipes.run(name, out, total, seed, device, source):
+                    bar.update(step.index - bar.n)
+                    if step.index % 10 == 0:  # to read a figure is to wait for a GPU
+                        bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+            except KeyboardInterrupt:
+                if parallel.world() > 1:
+                    raise
+                bar.close()
+                raise click.ClickException(
+                    "stopped; the same command goes on from the last saved step"
+                ) from None
+        if parallel.is_main():
+            _show(recipe.system.load(out or SHIPPED).card["evaluation"])
 
 
 @main.command()

@@ -1,11 +1,10 @@
 """How each shipped system is trained and evaluated: `python -m minit2i train | evaluate NAME`.
 
 A recipe ends in a checkpoint whose card says by which command, on which data, for how long, and how
-good it is. A system trains on the course's own data, or on a folder of the user's captioned pictures.
+good it is. A system trains on the course's own data, or on a folder of the user's own pictures.
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from . import benchmark, parallel
 from .checkpoint import SHIPPED, fingerprint
 from .evaluate import evaluate_digits
 from .findings import machine
+from .runs import Run
 from .systems.base import Base
-from .systems.digits import Digits, label
+from .systems.digits import WORDS, Digits, label
 from .systems.system import System
 from .text import Tokenizer
 from .train import Data, Step, TrainConfig, train
@@ -34,17 +35,21 @@ VOCABULARY = 512
 """Tokens of a tokenizer at most."""
 SCENES = 120_000
 """Captioned scenes that `base` is trained on."""
+SHEET = 1000
+"""Steps between two sample sheets."""
 
 Figures = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains: a fresh system, its data, and what the card says of the data."""
+    """What a run trains: a fresh system, its data, what the card says of the data, and prompts for
+    the sample sheets."""
 
     system: System
     data: Data
     about: dict[str, Any]
+    prompts: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,38 +81,52 @@ def run(
     steps   the recipe's if None
     source  a folder of captioned pictures (`worlds.folder`) instead of the course's data
 
-    A run that was stopped goes on from out/NAME.training, which is removed at the end.
+    The run's configuration, log and sample sheets are in out/NAME.run (`runs.Run`), with the state
+    from which a run that was stopped goes on; beside the course's own checkpoints the folder is
+    removed at the end.
     """
     recipe = get(name)
     out = SHIPPED if out is None else Path(out)
-    begun, work = time.perf_counter(), out / f"{name}.training"
-    config = replace(recipe.config, seed=seed, steps=recipe.config.steps if steps is None else steps)
-    config = replace(config, warmup=min(config.warmup, config.steps))
+    work = out / f"{name}.run"
+    steps = recipe.config.steps if steps is None else steps
+    warmup = min(recipe.config.warmup, steps)
+    config = replace(recipe.config, seed=seed, steps=steps, warmup=warmup)
     torch.manual_seed(seed)
     prepared = recipe.prepare(seed, source)
     system = prepared.system.to(device)
-    first = None
-    for step in train(system.model, prepared.data, config, work):
-        first = first or step.index
+    made = {"system": name, "training": asdict(config), "data": prepared.about}
+    record = Run(work, {**made, "config": system.config})
+    for step in record.follow(train(system.model, prepared.data, config, work), config.batch):
+        if step.index % SHEET == 0 or step.index == config.steps:
+            record.sheet(step.index, _sample(system, step.ema, prepared.prompts))
         yield step
     if not parallel.is_main():
         return
-    seconds = round(time.perf_counter() - begun, 1) if first == 1 else None  # None: resumed
-
     system.half().float()  # what is saved is what is evaluated
     command = f"python -m minit2i train {name} --steps {config.steps} --seed {seed}"
     system.save(
         {
             "command": command + (f" --data {source.name}" if source else ""),
-            "training": asdict(config),
-            "data": prepared.about,
-            "seconds": seconds,
+            **made,
+            "seconds": round(record.entries()[-1]["seconds"], 1),
             "machine": machine(device),
             "evaluation": [] if source else recipe.evaluate(system),
         },
         out,
     )
-    shutil.rmtree(work)
+    if out == SHIPPED:
+        shutil.rmtree(work)
+    else:
+        (work / "training.safetensors").unlink()
+
+
+def _sample(system: System, average: nn.Module, prompts: list[str]) -> Tensor:
+    """What the averaged weights draw."""
+    trained, system.model = system.model, average
+    try:
+        return system.draw(prompts)
+    finally:
+        system.model = trained
 
 
 def prepare_digits(seed: int, source: Path | None) -> Prepared:
@@ -115,11 +134,11 @@ def prepare_digits(seed: int, source: Path | None) -> Prepared:
     if source is None:
         data = digits.load("train")
         about = {"name": "digits/train", "images": len(data["x"]), "sha256": fingerprint(data)}
-        return Prepared(Digits(), data, about)
+        return Prepared(Digits(), data, about, list(WORDS))
     pictures = folder.load(source, 8)
     labels = torch.tensor([label(text) for text in pictures.captions])
     grey = torch.from_numpy(np.array(pictures.images)).float().mean(1, keepdim=True) / 127.5 - 1
-    return Prepared(Digits(), {"x": grey, "y": labels}, _about(pictures))
+    return Prepared(Digits(), {"x": grey, "y": labels}, _about(pictures), list(WORDS))
 
 
 def prepare_base(seed: int, source: Path | None) -> Prepared:
@@ -132,7 +151,7 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
         pictures, texts, about = own.images, own.captions, _about(own)
     system = Base(Tokenizer.train(texts, VOCABULARY).merges)
     tokens = system.tokenizer.batch(texts, system.config["length"]).int()
-    return Prepared(system, {"x": pictures, "tokens": tokens}, about)
+    return Prepared(system, {"x": pictures, "tokens": tokens}, about, texts[:16])
 
 
 def _about(pictures: folder.CaptionedPictures) -> dict[str, Any]:
@@ -169,7 +188,8 @@ def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: i
         if len(score.categories) > 1:
             rows |= {f"  {key}": value for key, value in score.categories.items() if value}
         return [
-            {"prompts": key, "exact": r.mean, "low": r.low, "high": r.high} for key, r in rows.items()
+            {"prompts": key, "exact": r.mean, "low": r.low, "high": r.high}
+            for key, r in rows.items()
         ]
 
     def draw(texts: list[str], first: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +13,9 @@ from PIL import Image
 
 from minit2i import findings, recipes
 from minit2i.checkpoint import SHIPPED
-from minit2i.cli import main, png
+from minit2i.cli import main
 from minit2i.evaluate import digit_judge
+from minit2i.picture import png
 from minit2i.systems.digits import Digits
 
 
@@ -61,9 +61,7 @@ def test_an_interrupted_command_says_how_to_go_on(command, says, tmp_path, monke
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(
-        recipes, "RECIPES", {"digits": replace(recipes.get("digits"), train=interrupted)}
-    )
+    monkeypatch.setattr(recipes, "run", interrupted)
     monkeypatch.setattr(findings, "measure", interrupted)
     done = run(*command.split(), "--out", tmp_path)
     assert done.exit_code == 1 and says in done.output and "Traceback" not in done.output
@@ -118,7 +116,11 @@ def test_train_makes_a_checkpoint_that_draws(tmp_path, monkeypatch):
     monkeypatch.setattr("minit2i.recipes.SCALES", (1.0, 2.0))
     done = run("train", "digits", "--out", tmp_path, "--steps", "3")
     assert done.exit_code == 0, done.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.json", "digits.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "digits.json",
+        "digits.run",
+        "digits.safetensors",
+    ]
     card = json.loads((tmp_path / "digits.json").read_text())
     assert card["command"] == "python -m minit2i train digits --steps 3 --seed 0"
     assert [row["guidance"] for row in card["evaluation"]] == [1.0, 2.0]
@@ -133,13 +135,13 @@ def test_train_makes_a_checkpoint_that_draws(tmp_path, monkeypatch):
 
 
 def test_training_that_was_stopped_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("minit2i.recipes.evaluate_all_digits", lambda system: [{"guidance": 1.0}])
-    whole = [s.loss for s in recipes.train_digits(tmp_path / "a", steps=4)]
-    steps = recipes.train_digits(tmp_path / "b", steps=4)
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.0,))
+    whole = [s.loss for s in recipes.run("digits", tmp_path / "a", steps=4)]
+    steps = recipes.run("digits", tmp_path / "b", steps=4)
     for _ in range(2):
         next(steps)
     steps.close()
-    assert [s.loss for s in recipes.train_digits(tmp_path / "b", steps=4)] == whole
+    assert [s.loss for s in recipes.run("digits", tmp_path / "b", steps=4)] == whole
     weights = [(tmp_path / x / "digits.safetensors").read_bytes()[-1000:] for x in "ab"]
     assert weights[0] == weights[1]
 
@@ -147,7 +149,9 @@ def test_training_that_was_stopped_goes_on(tmp_path, monkeypatch):
 def test_the_shipped_card_names_the_recipe_and_its_quality():
     card = Digits.load().card
     recipe = recipes.get("digits")
-    assert card["command"] == f"python -m minit2i train digits --steps {recipe.steps} --seed 0"
+    assert (
+        card["command"] == f"python -m minit2i train digits --steps {recipe.config.steps} --seed 0"
+    )
     best = [row for row in card["evaluation"] if row["chosen"]]
     assert len(best) == 1 and best[0]["accuracy"] >= 0.95
     assert json.loads((SHIPPED / "digits.json").read_text()) == card

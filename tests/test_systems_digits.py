@@ -2,14 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minit2i import checkpoint, evaluate, recipes
 from minit2i.checkpoint import SHIPPED, CheckpointError, fingerprint
-from minit2i.systems.system import System, check_prompts
 from minit2i.systems.digits import WORDS, Digits, label
+from minit2i.systems.system import System, check_prompts
 from minit2i.worlds import digits
 
 
@@ -145,15 +146,17 @@ def test_a_run_that_fails_after_training_goes_on_from_there(tmp_path, monkeypatc
     def fail(system):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(recipes, "evaluate_all_digits", fail)
-    steps = recipes.train_digits(tmp_path, steps=3, seed=1)
+    whole = recipes.get("digits")
+    monkeypatch.setitem(recipes.RECIPES, "digits", replace(whole, evaluate=fail))
+    steps = recipes.run("digits", tmp_path, steps=3, seed=1)
     with pytest.raises(RuntimeError, match="power cut"):
         list(steps)
     assert not (tmp_path / "digits.json").exists()
-    monkeypatch.setattr(recipes, "evaluate_all_digits", lambda system: [])
-    assert list(recipes.train_digits(tmp_path, steps=3, seed=1)) == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.json", "digits.safetensors"]
-    assert [step.index for step in recipes.train_digits(tmp_path / "new", 3, 1)] == [1, 2, 3]
+    monkeypatch.setitem(recipes.RECIPES, "digits", replace(whole, evaluate=lambda system: []))
+    assert list(recipes.run("digits", tmp_path, steps=3, seed=1)) == []
+    assert {p.name for p in tmp_path.iterdir()} >= {"digits.json", "digits.safetensors"}
+    again = recipes.run("digits", tmp_path / "new", steps=3, seed=1)
+    assert [step.index for step in again] == [1, 2, 3]
     first, second = (checkpoint.load(p / "digits")[0] for p in (tmp_path, tmp_path / "new"))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert Digits.load(tmp_path).card["training"]["seed"] == 1
@@ -183,7 +186,8 @@ def test_what_is_evaluated_is_what_is_saved(tmp_path, monkeypatch):
         seen.update({key: tensor.clone() for key, tensor in system.state_dict().items()})
         return []
 
-    monkeypatch.setattr(recipes, "evaluate_all_digits", remember)
-    list(recipes.train_digits(tmp_path, steps=2))
+    recipe = replace(recipes.get("digits"), evaluate=remember)
+    monkeypatch.setitem(recipes.RECIPES, "digits", recipe)
+    list(recipes.run("digits", tmp_path, steps=2))
     saved, _ = checkpoint.load(tmp_path / "digits")
     assert all(torch.equal(saved[key].float(), seen[key]) for key in seen)

@@ -40,6 +40,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         if not 0 <= drop <= 1:
             raise ValueError(f"drop is a probability in [0, 1], got {drop}")
+        if length < 2:
+            raise ValueError(f"length is at least 2, for start and end, got {length}")
+        if position < 0:
+            raise ValueError(f"position is a standard deviation, at least 0, got {position}")
         self.length, self.drop, self.key = length, drop, key
         self.embed = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(position * torch.randn(length, width))
@@ -52,18 +56,10 @@ class TextEncoder(nn.Module):
         """Encodes the captions; where `keep` is false, the empty one. Without `keep` captions are
         dropped at random in training and all kept in evaluation.
 
-        Raises ValueError without tokens, or for more of them than `length`.
+        Raises ValueError without tokens, for more of them than `length`, and, on a CPU, for
+        unknown ones.
         """
-        if self.key not in batch:
-            raise ValueError(
-                f"the batch needs tokens under {self.key!r}, it has {', '.join(batch) or 'nothing'}"
-            )
-        tokens = batch[self.key]
-        if tokens.is_floating_point() or tokens.shape[1] > self.length:
-            raise ValueError(
-                f"captions are at most {self.length} whole numbers, got {tokens.dtype} of shape "
-                f"{tuple(tokens.shape)}"
-            )
+        tokens = self._tokens(batch)
         if keep is None and self.training:
             keep = draw_keep(len(tokens), self.drop, tokens.device)
         if keep is not None:
@@ -75,6 +71,25 @@ class TextEncoder(nn.Module):
         h = self.transformer(h, mask)
         end = (tokens == Tokenizer.end).int().argmax(1)
         return Condition(self.vector(h[torch.arange(len(h), device=h.device), end]), h, mask)
+
+    def _tokens(self, batch: Mapping[str, Tensor]) -> Tensor:
+        if self.key not in batch:
+            raise ValueError(
+                f"the batch needs tokens under {self.key!r}, it has {', '.join(batch) or 'nothing'}"
+            )
+        tokens, top = batch[self.key], self.embed.num_embeddings - 1
+        fits = tokens.ndim == 2 and 2 <= tokens.shape[1] <= self.length
+        if tokens.is_floating_point() or not fits:
+            raise ValueError(
+                f"captions are rows of 2 to {self.length} whole numbers, got {tokens.dtype} of "
+                f"shape {tuple(tokens.shape)}: make them with Tokenizer.batch"
+            )
+        if tokens.device.type == "cpu" and ((tokens < 0) | (tokens > top)).any():
+            raise ValueError(
+                f"tokens are from 0 to {top}, got {tokens.min()} to {tokens.max()}: was another "
+                "tokenizer used?"
+            )
+        return tokens
 
     @staticmethod
     def empty(tokens: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:

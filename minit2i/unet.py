@@ -7,6 +7,7 @@ blocks modulated by time and condition, joint attention over pixels and tokens.
 It knows a condition's ports and never what they mean.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +42,9 @@ class UNetConfig:
     image: int = 0
     context: int = 0
     fold: int = 2
-    widths: tuple[int, ...] = (96, 192)
+    widths: Sequence[int] = (96, 192)
     blocks: int = 1
-    attention: tuple[int, ...] = (0, 1)
+    attention: Sequence[int] = (0, 1)
     head: int = 32
     embedding: int = 256
     dropout: float = 0.0
@@ -54,6 +55,8 @@ class UNetConfig:
         for name in ("channels", "fold", "blocks", "head", "embedding"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.embedding % 2:
+            raise ValueError(f"embedding must be even, got {self.embedding}")
         if self.image < 0 or self.context < 0 or not 0 <= self.dropout < 1:
             raise ValueError("image and context must be at least 0, and dropout in [0, 1)")
         if not self.widths or any(width < 4 or width % 4 for width in self.widths):
@@ -155,7 +158,7 @@ class UNet(nn.Module):
         return pixel_shuffle(self.out(silu(self.norm(h))), self.config.fold)
 
     def _check(self, x_t: Tensor, condition: Condition) -> None:
-        config, (_, c, h, w) = self.config, x_t.shape
+        config, (b, c, h, w) = self.config, x_t.shape
         if c != config.channels or h % config.multiple or w % config.multiple:
             raise ValueError(
                 f"this network takes pictures of {config.channels} channels whose sides are "
@@ -168,10 +171,23 @@ class UNet(nn.Module):
         for port, (value, width) in given.items():
             if value is not None and value.shape[-1] != width:
                 raise ValueError(
-                    f"the condition's {port} has width {value.shape[-1]}, this network takes {width}"
+                    f"the condition's {port} has width {value.shape[-1]}, this network takes "
+                    f"{width}"
                 )
         image = 0 if condition.image is None else condition.image.shape[1]
         if image != config.image:
             raise ValueError(
                 f"the condition's image has {image} channels, this network takes {config.image}"
             )
+        if image and condition.image.shape[2:] != x_t.shape[2:]:
+            raise ValueError(
+                f"the condition's image is {tuple(condition.image.shape[2:])}, the picture "
+                f"{tuple(x_t.shape[2:])}: resize it first"
+            )
+        for port in ("vector", "tokens", "image"):
+            value = getattr(condition, port)
+            if value is not None and len(value) != b:
+                raise ValueError(
+                    f"the condition's {port} is for {len(value)} pictures, got {b}: encode one "
+                    "condition for each picture"
+                )

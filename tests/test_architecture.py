@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -13,15 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "minit2i"
 
 # From the ground up: a module imports from groups before its own, or from its own group.
 GROUPS = {
-    "ground": ("text", "checkpoint"),
+    "ground": ("text", "checkpoint", "parallel", "picture"),
     "mathematics": ("schedule", "condition", "diffusion", "sample", "guide"),
-    "networks": ("layers", "mlp", "unet", "transformer"),
+    "networks": ("layers", "mlp", "unet", "transformer", "text_encoder"),
     "language and codes": ("clip", "dvae", "language"),
     "systems": ("systems", "cascade"),
     "families": ("families",),
     "worlds": ("worlds",),
     "around": (
-        "train", "evaluate", "findings", "recipes",
+        "train", "runs", "evaluate", "benchmark", "findings", "recipes",
         "plot", "doctor", "checks", "coursework", "cli", "__main__", "__init__",
     ),
 }  # fmt: skip
@@ -34,6 +35,10 @@ ONLY_BY = {
     "coursework": {"coursework", "cli"},
     "cli": {"__main__"},
 }
+# Between a prompt and its picture nothing knows the captioned world: no system parses its prompt or
+# judges its pictures, whatever it imports on the way, nor does the command line on its behalf.
+BLIND = {"text_encoder", "systems", "cascade"}
+JUDGE = "minit2i.worlds.scenes"
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib", "marshal"}
 
 
@@ -51,11 +56,17 @@ def part(module):
     return [*module.split("."), "__init__"][1]
 
 
+@functools.cache
+def nodes(source):
+    """The syntax tree of a source, itself first, as a tuple: most are asked for many times."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 def imported(module, source, modules):
     """Names of what `module` imports, also inside functions: of modules if they are ours."""
     package = module if any(other.startswith(module + ".") for other in modules) else None
     package = package or module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -89,7 +100,12 @@ def violations(modules):
                 found.append(f"{module} imports {name}, which only {ONLY_BY[theirs]} may")
             if mine == "train" and theirs not in ("train", "__init__", *GROUPS["ground"]):
                 found.append(f"{module} imports {name}: the loop knows no model")
+            if mine == "cli" and is_judge(name):
+                found.append(f"{module} imports {name}: drawing knows no judge")
         found += [f"{module}: {breach}" for breach in unsafe_or_undocumented(source)]
+    for module in (module for module in graph if part(module) in BLIND):
+        for name in sorted(filter(is_judge, reached(module, graph))):
+            found.append(f"{module} reaches {name}: drawing knows no judge")
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -97,12 +113,27 @@ def violations(modules):
     return found
 
 
+def is_judge(name):
+    """Whether a module is the captioned world or one of its parts."""
+    return f"{name}.".startswith(f"{JUDGE}.")
+
+
+def reached(module, graph):
+    """All that a module imports, directly or not."""
+    found, new = set(), {module}
+    while new:
+        found |= new
+        new = set().union(*(graph.get(name, ()) for name in new)) - found
+    return found - {module}
+
+
 def unsafe_or_undocumented(source):
     """Calls that unpickle; public modules, classes and functions without a docstring."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
-            yield f"{ast.unparse(node)} in line {node.lineno}: weights are safetensors"
+    tree, *_ = nodes(source)
+    for node in nodes(source):
+        if isinstance(node, ast.Attribute) and node.attr in ("load", "save"):
+            if ast.unparse(node.value) == "torch":
+                yield f"{ast.unparse(node)} in line {node.lineno}: weights are safetensors"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             yield f"allow_pickle in line {node.value.lineno}"
     if source.strip() and not ast.get_docstring(tree):
@@ -134,6 +165,15 @@ def test_the_layers_of_the_package_hold():
         ("train", "from .schedule import linear", "the loop knows no model"),
         ("checks.forward", "from .. import plot", "which only"),
         ("checks.forward", "from ..cli import main", "which only"),
+        (
+            "systems.base",
+            "from ..worlds.scenes import parse",
+            "base reaches minit2i.worlds.scenes:",
+        ),
+        ("text_encoder", "from .worlds.scenes.reader import read", "drawing knows no judge"),
+        ("guide", "from .worlds.scenes import satisfies", "systems.digits reaches minit2i.worlds"),
+        ("cli", "def draw():\n    'Draws.'\n    from .worlds import scenes", "knows no judge"),
+        ("cli", "import minit2i.worlds.scenes.judge", "drawing knows no judge"),
         ("gadgets", "", "has no place in the layers"),
         ("train", "import pickle", "runs code from files"),
         ("checkpoint", "import torch\ntorch.load('weights')", "torch.load in line"),

@@ -49,6 +49,8 @@ class Base(System):
         drop: float = 0.1,
         position: float = 1.0,
     ):
+        if len(text) != 3:
+            raise ValueError(f"text is width, depth and heads, got {tuple(text)}")
         width, depth, heads = text
         shape = UNetConfig(**{"context": width, **(unet or {})})
         super().__init__(
@@ -60,6 +62,11 @@ class Base(System):
             drop=drop,
             position=position,
         )
+        if (shape.channels, shape.image, shape.context) != (3, 0, width):
+            raise ValueError(
+                f"the U-Net's channels must be 3, image 0 and context {width}, as wide as the "
+                f"text, got {shape.channels}, {shape.image} and {shape.context}: leave them out"
+            )
         if side < 1 or side % shape.multiple:
             raise ValueError(f"side must be a multiple of {shape.multiple}, got {side}")
         self.side, self.tokenizer = side, Tokenizer(merges)

@@ -293,8 +293,27 @@ def test_answer_that_is_to_change_its_input():
         net.weight.data += 2
         return net.weight.data
 
+    def far_and_handed_back(net):
+        net.weight.data += 2
+        return net
+
     shift(right)
     assert "known mistake: too far" in refused(shift, far)
+    assert "known mistake: too far" in refused(shift, far_and_handed_back)
+    assert "known mistake" not in refused(shift, lambda net: net.weight.data.add_(3))
+
+
+def test_a_number_and_a_tensor_that_is_one_are_the_same_answer():
+    @exercise(mistakes=[Mistake("squared", wrong=lambda x: float(x.sum() ** 2))])
+    def total(answer, draw):
+        x = draw.normal(4)
+        equal(answer(x), float(x.sum()), "the numbers are summed")
+
+    total(lambda x: x.sum())
+    total(lambda x: x.sum().item())
+    assert "known mistake: squared" in refused(total, lambda x: x.sum() ** 2)
+    assert "known mistake" not in refused(total, lambda x: x.sum() ** 2 + 1)
+    assert "known mistake" not in refused(total, lambda x: (x.sum() ** 2)[None])
 
 
 # --- classes, functions that return functions, generators ---------------------------------------

@@ -7,13 +7,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import linalg, stats
 
 from minit2i import evaluate
 from minit2i.evaluate import (
     arc_coverage,
     bootstrap,
     curve_distance,
+    frechet,
     mode_coverage,
     over_seeds,
     sliced_wasserstein,
@@ -57,6 +58,68 @@ class TestSlicedWasserstein:
             sliced_wasserstein(bad.double(), cloud())
         with pytest.raises(ValueError, match="2 and 3 dimensions"):
             sliced_wasserstein(cloud(), cloud(d=3))
+
+
+class TestFrechet:
+    def with_moments(self, n, variances, mean, seed):
+        """n points of exactly this mean and these variances, uncorrelated."""
+        x = cloud(n, seed, len(variances))
+        flat = torch.linalg.qr(x - x.mean(0)).Q * (n - 1) ** 0.5
+        return flat * torch.tensor(variances).double().sqrt() + mean
+
+    def test_eight_for_the_worked_example(self):
+        a, b = self.with_moments(9, (1, 4, 9), 0, 0), self.with_moments(30, (4, 4, 1), 1, 1)
+        assert frechet(a, b) == pytest.approx(8, rel=1e-12)
+        turn = torch.linalg.qr(cloud(3, 2, 3)).Q
+        assert frechet(a @ turn, b @ turn) == pytest.approx(8, rel=1e-12)
+        assert frechet(3 * a, 3 * b) == pytest.approx(72, rel=1e-12)
+
+    def test_equals_the_formula_with_scipys_matrix_root(self):
+        a, b = cloud(50, 0, 6) @ cloud(6, 1, 6), cloud(40, 2, 6) @ cloud(6, 3, 6) + 0.3
+        s, t = np.cov(a.T), np.cov(b.T)
+        root = np.trace(linalg.sqrtm(s @ t).real)
+        expected = (a.mean(0) - b.mean(0)).square().sum() + np.trace(s + t) - 2 * root
+        assert frechet(a, b) == pytest.approx(float(expected), rel=1e-9)
+        assert frechet(b, a) == pytest.approx(frechet(a, b), rel=1e-12)
+
+    def test_in_one_dimension_it_compares_means_and_deviations(self):
+        a, b = cloud(30, 0, 1), 3 * cloud(20, 1, 1) + 1
+        expected = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+        assert frechet(a, b) == pytest.approx(expected.item(), rel=1e-12)
+
+    @pytest.mark.parametrize("n", [2, 5, 40])
+    def test_singular_covariances(self, n):
+        a, b = cloud(n, 0, 20), cloud(n + 1, 1, 20)
+        assert 0 <= frechet(a, a) < 1e-12
+        assert frechet(a, a + 2) == pytest.approx(80, rel=1e-12)
+        wide = [torch.nn.functional.pad(x, (0, 30)) for x in (a, b)]  # 30 features that are 0
+        assert frechet(*wide) == pytest.approx(frechet(a, b), rel=1e-10)
+        limit = [torch.linalg.cholesky(np_cov(x) + 1e-12 * torch.eye(20)) for x in (a, b)]
+        shared = torch.linalg.svdvals(limit[0].T @ limit[1]).sum()
+        total = np_cov(a).trace() + np_cov(b).trace() + (a.mean(0) - b.mean(0)).square().sum()
+        assert frechet(a, b) == pytest.approx(float(total - 2 * shared), abs=1e-4)
+
+    def test_single_precision_far_from_zero_loses_nothing(self):
+        a, b = (1000 + cloud(50, seed, 4).float() for seed in (0, 1))
+        assert frechet(a, b) == pytest.approx(frechet(a.double() - 1000, b.double() - 1000))
+
+    def test_the_bias_of_two_samples_of_one_law(self):
+        d, n = 16, 2000
+        found = [frechet(cloud(n, 2 * i, d), cloud(n, 2 * i + 1, d)) for i in range(60)]
+        error = np.std(found) / len(found) ** 0.5
+        assert abs(np.mean(found) - (2 * d + d * (d + 1) / 2) / n) < 4 * error < 0.01
+
+    def test_bad_clouds(self):
+        with pytest.raises(ValueError, match="cloud of finite points"):
+            frechet(torch.full((3, 2), math.inf), cloud())
+        with pytest.raises(ValueError, match="2 and 3 dimensions"):
+            frechet(cloud(), cloud(d=3))
+        with pytest.raises(ValueError, match="at least two points, got clouds of 1 and 9"):
+            frechet(cloud(1), cloud(9))
+
+
+def np_cov(x):
+    return torch.from_numpy(np.cov(x.T))
 
 
 class TestRoll:

@@ -165,7 +165,9 @@ def _everywhere(same: Callable[[Any, Any], bool], a: Any, b: Any) -> bool:
 def _near(a: Any, b: Any) -> bool:
     if not (numeric(a) and numeric(b)):
         return type(a) is type(b) and (a is None or (isinstance(a, str | bytes) and a == b))
-    if isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor) or np.shape(a) != np.shape(b):
+    if np.shape(a) != np.shape(b):
+        return False
+    if np.ndim(a) and isinstance(a, torch.Tensor) != isinstance(b, torch.Tensor):
         return False
     single = any(getattr(x, "dtype", None) in (torch.float32, np.float32) for x in (a, b))
     rtol, atol = (1e-4, 1e-5) if single else (1e-7, 1e-8)

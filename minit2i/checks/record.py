@@ -99,7 +99,9 @@ def _replays(wrong: Callable, calls: list[Call], mutates: bool) -> bool:
             continue
         if call.error is not None or (mutates and not _same_state(args, call.after)):
             return False
-        if _holds_numbers(call.output) or isinstance(call.output, str) or output is None:
+        if mutates and not _holds_numbers(call.output):
+            compared = True  # what was changed has been compared, and what came back is not asked
+        elif _holds_numbers(call.output) or isinstance(call.output, str) or output is None:
             if not alike(output, call.output):
                 return False
             compared = True

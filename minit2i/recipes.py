@@ -199,13 +199,22 @@ def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: i
     sets = {
         **{name: benchmark.fresh(prompts, n) for n, name in benchmark.NUMBERS.items()},
         "held-out compositions": benchmark.fresh(prompts, 2, unseen=True),
-        "counts": benchmark.counting(few),
-        "places": benchmark.placing(few),
+        "counts": _fresh(few, lambda prompt: {"two", "three", "pair"} & {*prompt.text.split()}),
+        "places": _fresh(few, lambda prompt: all(t.place for t in prompt.ways[0].things)),
     }
     figures = []
     for k, (name, asked) in enumerate(sets.items()):
         figures += measured(name, asked, 1, 100 * k)
     return figures + measured("MiniDrawBench", list(benchmark.prompts()), draws, 1000)
+
+
+def _fresh(n: int, wanted: Callable[[benchmark.Prompt], Any]) -> list[benchmark.Prompt]:
+    """n fresh prompts of two and of three things, half each, that are as wanted."""
+    found = []
+    for things in (2, 3):
+        some = filter(wanted, benchmark.fresh(10 * n, things))
+        found += [replace(prompt, category="") for prompt in some][: n // 2]
+    return found
 
 
 RECIPES = {

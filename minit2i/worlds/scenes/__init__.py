@@ -4,7 +4,24 @@
 scene from a picture, `parse` what a prompt demands, and `satisfies` says whether it is shown.
 """
 
+from .captions import caption
+from .demands import Demand, Wanted
+from .judge import Verdict, satisfies
+from .language import parse
+from .reader import read
 from .renderer import render
 from .scene import Scene, Thing, sample
 
-__all__ = ["Scene", "Thing", "render", "sample"]
+__all__ = [
+    "Demand",
+    "Scene",
+    "Thing",
+    "Verdict",
+    "Wanted",
+    "caption",
+    "parse",
+    "read",
+    "render",
+    "sample",
+    "satisfies",
+]

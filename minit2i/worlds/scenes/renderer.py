@@ -6,6 +6,7 @@ times its texture, is looked up: shape, size, texture, cell and shift are finite
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def coverage(shape: str, r: float) -> Float[np.ndarray, "h h"]:
     for row in range(2 * half):
         inner = [k for k in kinks if edges[row] < k < edges[row + 1]]
         ends = [edges[row], *inner, edges[row + 1]]
-        for low, high in zip(ends, ends[1:]):
+        for low, high in pairwise(ends):
             y = (low + high) / 2 + nodes * (high - low) / 2
             w = _half_width(shape, y, r)[:, None] * (np.abs(y) <= r)[:, None]
             covered = np.minimum(edges[1:], w) - np.maximum(edges[:-1], -w)

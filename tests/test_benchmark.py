@@ -1,0 +1,404 @@
+"""MiniDrawBench: its prompts mean what they say, and its scorer tells right from wrong."""
+
+import json
+import re
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+
+from minit2i import benchmark
+from minit2i.benchmark import (
+    CATEGORIES,
+    Prompt,
+    development,
+    diversity,
+    fresh,
+    load,
+    prompts,
+    score,
+)
+from minit2i.worlds.scenes import Demand, Scene, Thing, Wanted, parse, render
+from minit2i.worlds.scenes.law import FIELDS, VALUES, draw, table
+from minit2i.worlds.scenes.scene import held_out
+from minit2i.worlds.scenes.words import rare_words, vocabulary
+
+PLAIN = CATEGORIES[:8]
+BY_TEXT = {prompt.text: prompt for prompt in prompts()}
+
+
+def of(*categories):
+    return [prompt for prompt in prompts() if prompt.category in categories]
+
+
+def words(text):
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def edits(a, b):
+    """Levenshtein's distance, a swap of neighbours counted as one."""
+    d = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
+    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            d[i, j] = min(
+                d[i - 1, j] + 1, d[i, j - 1] + 1, d[i - 1, j - 1] + (a[i - 1] != b[j - 1])
+            )
+            if i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1]:
+                d[i, j] = min(d[i, j], d[i - 2, j - 2] + 1)
+    return d[len(a), len(b)]
+
+
+# --- The prompts ---
+
+
+def test_there_are_20_prompts_in_each_of_13_categories():
+    assert {name: len(of(name)) for name in CATEGORIES} == dict.fromkeys(CATEGORIES, 20)
+    assert len(prompts()) == len(BY_TEXT) == 260
+    assert len({" ".join(words(prompt.text)) for prompt in prompts()}) == 260
+
+
+def test_the_ways_to_be_right_are_what_the_words_say():
+    for prompt in prompts():
+        if prompt.reads:
+            with pytest.raises(ValueError):
+                parse(prompt.text)
+        assert prompt.ways == tuple(map(parse, prompt.reads or [prompt.text])), prompt.text
+        assert len(set(prompt.ways)) == len(prompt.ways) >= 1
+        for way in prompt.ways:
+            assert way.holds(way.example())["exact"]
+    assert {p.category for p in prompts() if p.reads} == {"misspelling", "long", "conflicting"}
+    assert {p.category for p in prompts() if len(p.ways) > 1} == {"conflicting"}
+    assert all(len(p.ways) > 1 for p in of("conflicting"))
+
+
+def test_held_out_prompts_force_what_is_held_out_and_no_other_does():
+    for prompt in prompts():
+        for way in prompt.ways:
+            assert way.possible(unseen=prompt.category == "unseen"), prompt.text
+            assert way.possible(unseen=False) == (prompt.category != "unseen"), prompt.text
+            if prompt.category != "unseen":
+                named = [set(wanted.said().values()) for wanted in way.things]
+                assert not any(set(p) <= each for p in held_out()["pairs"] for each in named)
+    shown = {
+        tuple(composition)
+        for prompt in of("unseen")
+        for way in prompt.ways
+        for composition in held_out()["pairs"]
+        if any(set(composition) <= set(wanted.said().values()) for wanted in way.things)
+    }
+    assert shown == set(held_out()["pairs"])
+
+
+def test_categories_keep_to_their_subject():
+    for name in ("colour", "shape", "size", "texture"):
+        for prompt in of(name):
+            assert any(name in wanted.said() for wanted in prompt.ways[0].things), prompt.text
+    assert all("texture" not in w.said() for p in of(*PLAIN) if p.category != "texture"
+               for w in p.ways[0].things)  # fmt: skip
+    assert all(wanted.place for p in of("position") for wanted in p.ways[0].things)
+    assert all(p.ways[0].relations for p in of("relation"))
+    assert not any(p.ways[0].relations for p in of("colour", "shape", "size", "texture"))
+    for prompt in of("counting"):
+        first, *others = prompt.ways[0].things
+        assert not others or first in others, prompt.text
+    numbers = [len(prompt.ways[0].things) for prompt in of("counting")]
+    assert min(numbers.count(n) for n in (2, 3)) >= 8
+
+
+def test_words_are_those_that_the_category_promises():
+    for prompt in prompts():
+        said = set(words(prompt.text))
+        if prompt.category in (*PLAIN, "unseen"):
+            assert said <= vocabulary(), prompt.text
+        if prompt.category == "rare":
+            assert said & rare_words() and said <= vocabulary() | rare_words(), prompt.text
+        else:
+            assert not said & rare_words(), prompt.text
+        if prompt.category == "misspelling":
+            wrong, right = words(prompt.text), words(prompt.reads[0])
+            pairs = list(zip(wrong, right, strict=True))
+            assert any(a != b for a, b in pairs), prompt.text
+            assert all(
+                a == b or (edits(a, b) <= 2 and a not in vocabulary(rare=True)) for a, b in pairs
+            )
+        if prompt.category == "long":
+            assert len(words(prompt.text)) >= 20, prompt.text
+    assert sum(not p.reads for p in of("long")) == 10
+
+
+def fitting(demand):
+    """Which scenes of the whole world meet a demand: written for whole tables."""
+    codes = table(len(demand.things), None)[0]
+    found = np.zeros(len(codes), dtype=bool)
+    for order in permutations(range(len(demand.things))):
+        fits = np.ones(len(codes), dtype=bool)
+        for k, wanted in zip(order, demand.things, strict=True):
+            for name, value in wanted.said().items():
+                fits &= codes[:, k, FIELDS.index(name)] == VALUES[name].index(value)
+        for i, relation, j in demand.relations:
+            a, b = (codes[:, order[k], -1] for k in (i, j))
+            if relation in ("right of", "below"):
+                a, b = b, a
+            fits &= (a % 3 < b % 3) if relation.endswith("of") else (a // 3 < b // 3)
+        found |= fits
+    return found
+
+
+def test_swap_pairs_have_the_same_words_and_exclude_each_other():
+    for k in range(10):
+        a, b = (prompt for prompt in of("binding") if prompt.pair == k)
+        assert sorted(words(a.text)) == sorted(words(b.text)) and a.text != b.text
+        one, other = fitting(a.ways[0]), fitting(b.ways[0])
+        assert one.any() and other.any() and not (one & other).any(), (a.text, b.text)
+    assert all(prompt.pair is None for prompt in prompts() if prompt.category != "binding")
+
+
+# --- Fresh and development prompts ---
+
+
+def test_fresh_and_development_prompts_are_apart():
+    measured = [fresh(60, n, seed) for n in (1, 2, 3) for seed in (0, 1)]
+    chosen = {prompt.text for seed in range(3) for prompt in development(100, seed)}
+    for n, each in zip((1, 1, 2, 2, 3, 3), measured, strict=True):
+        assert {len(prompt.ways[0].things) for prompt in each} == {n}
+        assert len({prompt.text for prompt in each}) == 60
+        assert not chosen & {prompt.text for prompt in each}
+        assert all(prompt.ways == (parse(prompt.text),) for prompt in each)
+    assert measured[2] == fresh(60, 2, 0) != measured[3]
+    assert not chosen & BY_TEXT.keys()
+    assert {prompt.category for prompt in development(100)} == set(benchmark.NUMBERS.values())
+
+
+@pytest.mark.parametrize("things", [1, 2, 3])
+def test_fresh_unseen_prompts_force_a_held_out_composition(things):
+    for prompt in fresh(20, things, unseen=True):
+        assert not prompt.ways[0].possible(unseen=False) and prompt.ways[0].possible(unseen=True)
+    for prompt in fresh(20, things):
+        assert prompt.ways[0].possible(unseen=False)
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ValueError, match="at least one prompt"):
+        fresh(0, 1)
+    with pytest.raises(ValueError, match="one to three"):
+        fresh(1, 4)
+    with pytest.raises(ValueError, match="at least two prompts"):
+        score(perfect(16), prompts()[:1])
+    with pytest.raises(ValueError, match="must give pictures"):
+        score(lambda texts, seed: torch.zeros(1, 3, 16, 16))
+    with pytest.raises(ValueError, match="judged at 64"):
+        score(perfect(16), of("colour"), draws=1, side=64)
+    with pytest.raises(ValueError, match="64 pixels only"):
+        score(perfect(16), of("texture"), draws=1)
+    with pytest.raises(ValueError, match="single way"):
+        diversity(perfect(16), of("conflicting"))
+    with pytest.raises(ValueError, match="at least two"):
+        fixed = Demand((Wanted("circle", "red", "small", "plain", "centre"),))
+        diversity(perfect(16), [Prompt("colour", "a red circle", (fixed,))] * 2)
+
+
+def test_prompts_can_come_from_a_file(tmp_path):
+    lines, listed = tmp_path / "a.txt", tmp_path / "a.json"
+    lines.write_text("a red circle\n\n a blue square \n", encoding="utf-8")
+    ways = [parse("a circle").to_json()]
+    entries = [{"prompt": "a red circle"}, {"prompt": "?", "category": "odd", "ways": ways}]
+    listed.write_text(json.dumps({"prompts": entries}), encoding="utf-8")
+    assert [prompt.text for prompt in load(lines)] == ["a red circle", "a blue square"]
+    assert load(listed)[0].ways == load(lines)[0].ways == (parse("a red circle"),)
+    assert load(listed)[1] == Prompt("odd", "?", (parse("a circle"),))
+    assert (
+        score(lambda t, s: render([parse(x).example() for x in t], 16), load(lines)).exact.low == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.txt", "a red circle\na red circel", "prompt 2 of .*circel"),
+        ("a.txt", " \n", "no prompts"),
+        ("a.json", "[", "not a list of prompts"),
+        ("a.json", "[]", "not a list of prompts"),
+        ("a.json", '{"prompts": ["a"]}', "prompt 1"),
+        ("a.json", '{"prompts": [{"prompt": "a circle", "ways": []}]}', "no way to be right"),
+        ("a.json", '{"prompts": [{"prompt": "a circle", "ways": [{}]}]}', "not a demand"),
+    ],
+)
+def test_files_that_are_no_prompts_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / name)
+    with pytest.raises(ValueError, match="cannot read"):
+        load(tmp_path / "missing.txt")
+
+
+# --- The scorer ---
+
+
+def perfect(side):
+    """Draws a scene that meets the demand."""
+    return lambda texts, seed: render([BY_TEXT[text].ways[0].example() for text in texts], side)
+
+
+def wrong(side):
+    """Draws a number of things that no way to be right has."""
+    cells = ("top left", "top right", "bottom")
+
+    def scene(text):
+        right = {len(way.things) for way in BY_TEXT[text].ways}
+        n = min({1, 2, 3} - right)
+        return Scene(tuple(Thing("cross", "grey", "small", "plain", p) for p in cells[:n]))
+
+    return lambda texts, seed: render([scene(text) for text in texts], side)
+
+
+@pytest.mark.parametrize("side", [16, 64])
+def test_a_perfect_drawer_scores_all_and_a_wrong_one_nothing(side):
+    result = score(perfect(side), draws=1)
+    assert result.exact.mean == result.valid == 1 and result.side == side
+    assert set(result.predicates.values()) == {1.0}
+    assert all(each is None or each.mean == 1 for each in result.categories.values())
+    assert (result.categories["texture"] is None) == ("texture" not in result.predicates)
+    assert (result.categories["texture"] is None) == (side == 16)
+    result = score(wrong(side), draws=1)
+    assert result.exact.mean == result.predicates["number"] == 0 and result.valid == 1
+    assert json.loads(json.dumps(result.to_json()))["exact"]["high"] == 0
+
+
+def test_noise_is_not_valid_and_never_right():
+    noise = score(lambda texts, seed: torch.rand(len(texts), 3, 16, 16) * 2 - 1, of("colour"), 1)
+    assert noise.valid == noise.exact.mean == 0
+
+
+def test_large_pictures_are_judged_small_where_asked():
+    result = score(perfect(64), draws=1, side=16)
+    assert result.side == 16 and result.exact.mean == 1 and result.categories["texture"] is None
+
+
+def test_the_accuracy_is_the_share_of_pictures_and_its_interval_one_over_prompts():
+    """Half of the prompts always right, half never: eight draws of each are no more evidence."""
+    asked = of("colour")
+    good = {prompt.text for prompt in asked[:10]}
+
+    def half(texts, seed):
+        right, not_right = perfect(16)(texts, seed), wrong(16)(texts, seed)
+        return torch.stack([
+            a if text in good else b for text, a, b in zip(texts, right, not_right, strict=True)
+        ])  # fmt: skip
+
+    one, eight = (score(half, asked, draws) for draws in (1, 8))
+    assert one.exact.mean == eight.exact.mean == 0.5
+    assert one.exact == eight.exact
+    assert 0.35 < eight.exact.high - eight.exact.low < 0.55
+    assert eight.draws == 8
+
+
+def test_each_call_has_its_own_seed():
+    seeds = []
+
+    def note(texts, seed):
+        seeds.append(seed)
+        return perfect(16)(texts, seed)
+
+    score(note, of("colour"), draws=4, seed=7, batch=30)
+    assert seeds == [7, 8, 9]
+
+
+def test_whoever_sees_only_the_sorted_words_cannot_pass_half_of_the_swap_pairs():
+    meaning = {}
+    for prompt in of("binding"):
+        meaning.setdefault(tuple(sorted(words(prompt.text))), []).append(prompt.ways[0])
+    assert len(meaning) == 10
+
+    def blind(choose):
+        def picture(texts, seed):
+            rng = np.random.default_rng(seed)
+            ways = [meaning[tuple(sorted(words(text)))] for text in texts]
+            return render([way[choose(rng)].example() for way in ways], 16)
+
+        return score(picture, of("binding")).categories["binding"].mean
+
+    assert blind(lambda rng: 0) == blind(lambda rng: 1) == 0.5
+    assert abs(blind(lambda rng: rng.integers(2)) - 0.5) < 4 * (0.25 / 160) ** 0.5
+    assert score(perfect(16), of("binding"), 1).exact.mean == 1
+
+
+# --- Diversity ---
+
+OPEN = [
+    Prompt("", text, (parse(text),))
+    for text in (
+        "a circle", "a red thing", "a small square", "a thing in the middle",
+        "a red circle and a blue thing", "two squares", "a large thing and a cross",
+        "a grey circle left of a red shape", "a disc at the top left and a box on the right",
+    )
+]  # fmt: skip
+LOOKUP = {prompt.text: prompt.ways[0] for prompt in OPEN}
+
+
+def sampler(change=lambda scene, rng: scene, side=16):
+    """Draws from the law given the prompt, then changes the scene."""
+
+    def picture(texts, seed):
+        rng = np.random.default_rng(seed)
+        (text,) = set(texts)
+        scenes = [change(scene, rng) for scene in draw(LOOKUP[text], len(texts), rng)]
+        return render(scenes, side)
+
+    return picture
+
+
+def test_a_perfect_sampler_has_full_diversity():
+    result = diversity(sampler(), OPEN)
+    assert result.right == 1 and result.prompts == len(OPEN) and result.draws == 64
+    for own, reference in (
+        (result.entropy, result.perfect_entropy),
+        (result.distance, result.perfect_distance),
+    ):
+        assert reference.low <= own.mean <= reference.high, result
+    assert result.entropy.high < 1.02 and result.perfect_entropy.mean < 1
+    assert json.loads(json.dumps(result.to_json()))["draws"] == 64
+
+
+def test_more_draws_bring_the_perfect_sampler_nearer_to_one_and_nought():
+    few, many = (diversity(sampler(), OPEN[:4], draws, replicates=50) for draws in (16, 256))
+    assert few.perfect_entropy.mean < many.perfect_entropy.mean < 1
+    assert many.perfect_entropy.mean > 0.98
+    assert many.perfect_distance.mean < few.perfect_distance.mean / 3
+
+
+def test_a_collapsed_drawer_has_none():
+    def collapsed(texts, seed):
+        return render([LOOKUP[text].example() for text in texts], 16)
+
+    result = diversity(collapsed, OPEN, draws=16, replicates=50)
+    assert result.right == 1
+    assert result.entropy.high < 0.1  # not 0: which of two fits a phrase can be open
+    assert result.distance.low > result.perfect_distance.high + 0.2
+
+
+def test_a_biased_drawer_shows_in_the_distance():
+    def reddish(scene, rng):
+        if rng.random() < 0.5:
+            return scene
+        things = scene.things
+        return Scene(
+            (Thing(things[0].shape, "red", *list(vars(things[0]).values())[2:]), *things[1:])
+        )
+
+    asked = [OPEN[0], OPEN[2], OPEN[3]]
+    honest, biased = (diversity(f, asked) for f in (sampler(), sampler(reddish)))
+    assert biased.distance.mean > biased.perfect_distance.high + 0.05
+    assert honest.distance.mean < honest.perfect_distance.high
+    assert biased.entropy.mean < biased.perfect_entropy.low
+
+
+def test_textures_count_for_diversity_only_at_64_pixels():
+    def plain(scene, rng):
+        return Scene(
+            tuple(Thing(t.shape, t.colour, t.size, "plain", t.place) for t in scene.things)
+        )
+
+    small, large = (diversity(sampler(plain, s), OPEN[:4], 32, replicates=50) for s in (16, 64))
+    assert small.entropy.mean > small.perfect_entropy.low
+    assert large.entropy.mean < large.perfect_entropy.low

@@ -5,7 +5,7 @@ good it is. A system trains on the course's own data, or on a folder of the user
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ SCENES = 120_000
 """Captioned scenes that `base` is trained on."""
 SHEET = 1000
 """Steps between two sample sheets."""
+
+BATCH = 65
+"""Pictures drawn at a time in an evaluation."""
 
 Figures = list[dict[str, Any]]
 
@@ -179,22 +182,8 @@ def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: i
 
     On `prompts` fresh ones each about one, two and three things and with held-out compositions, on
     half as many of two and three things that count or name places, and on MiniDrawBench by
-    category, each of its prompts drawn `draws` times.
+    category, each of its prompts drawn `draws` times. Texture is not scored below 64 pixels.
     """
-
-    def measured(name: str, asked: list[benchmark.Prompt], times: int, first: int) -> Figures:
-        score = benchmark.score(draw, asked, times, seed=seed + first)
-        rows = {name: score.exact}
-        if len(score.categories) > 1:
-            rows |= {f"  {key}": value for key, value in score.categories.items() if value}
-        return [
-            {"prompts": key, "exact": r.mean, "low": r.low, "high": r.high}
-            for key, r in rows.items()
-        ]
-
-    def draw(texts: list[str], first: int) -> torch.Tensor:
-        return system.draw(texts, seed=first * 1000)
-
     few = max(2, prompts // 2)
     sets = {
         **{name: benchmark.fresh(prompts, n) for n, name in benchmark.NUMBERS.items()},
@@ -204,8 +193,41 @@ def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: i
     }
     figures = []
     for k, (name, asked) in enumerate(sets.items()):
-        figures += measured(name, asked, 1, 100 * k)
-    return figures + measured("MiniDrawBench", list(benchmark.prompts()), draws, 1000)
+        figures += _measured(system, name, asked, 1, seed + 10_000 * k)
+    return figures + _measured(system, "MiniDrawBench", benchmark.prompts(), draws, seed + 100_000)
+
+
+def evaluate_prompts(system: System, file: Path, seed: int = FRESH, draws: int = 8) -> Figures:
+    """The same on the prompts of a file (`benchmark.load`), each drawn `draws` times.
+
+    Raises ValueError for a system that draws no scenes, and for prompts that cannot be read.
+    """
+    if isinstance(system, Digits):
+        raise ValueError("digits draws no scenes: its prompts are the ten digits' words")
+    return _measured(system, file.name, benchmark.load(file), draws, seed)
+
+
+def _measured(
+    system: System, name: str, asked: Sequence[benchmark.Prompt], draws: int, seed: int
+) -> Figures:
+    """Exact accuracy as a row, and one for each category where there are several."""
+
+    def draw(texts: list[str], call: int) -> Tensor:
+        return system.draw(texts, seed=seed + BATCH * call)  # picture k has the seed's k-th next
+
+    score = benchmark.score(draw, asked, draws, batch=BATCH)
+    rows = {name: score.exact}
+    if len(score.categories) > 1:
+        rows |= {f"  {key}": value for key, value in score.categories.items() if value}
+    return [
+        {
+            "prompts": key,
+            "exact": round(r.mean, 4),
+            "low": round(r.low, 4),
+            "high": round(r.high, 4),
+        }
+        for key, r in rows.items()
+    ]
 
 
 def _fresh(n: int, wanted: Callable[[benchmark.Prompt], Any]) -> list[benchmark.Prompt]:

@@ -95,6 +95,19 @@ def min_snr(schedule: Schedule, predict: str, gamma: float = 5.0) -> Float[Tenso
     return snr.clamp(max=gamma) / (1 if predict == "x0" else snr + 1)
 
 
+def truncated_snr(
+    schedule: Schedule, low: float = 1.0, high: float = 5.0
+) -> Float[Tensor, "times"]:
+    """Weights of the loss of x_0, by t: the SNR kept within [low, high].
+
+    With low = 1 steps of pure noise count, in which a prompt decides what will be there (Salimans
+    and Ho 2022, §4); the upper bound is `min_snr`'s. Raises ValueError unless 0 ≤ low ≤ high.
+    """
+    if not 0 <= low <= high:
+        raise ValueError(f"need 0 <= low <= high, got {low} and {high}")
+    return schedule.snr.clamp(low, high)
+
+
 class Diffusion(nn.Module):
     """A network with its schedule: `forward(batch)` is the loss, `denoiser()` is for samplers.
 

@@ -153,7 +153,7 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
         own = folder.load(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
     system = Base(Tokenizer.train(texts, VOCABULARY).merges)
-    tokens = system.tokenizer.batch(texts, system.config["length"]).int()
+    tokens = system.tokenizer.batch(texts, system.config["text"]["length"]).int()
     return Prepared(system, {"x": pictures, "tokens": tokens}, about, texts[:16])
 
 

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from minit2i.condition import Condition, LabelEncoder, draw_keep
-from minit2i.diffusion import PREDICT, Diffusion, min_snr, target, to_eps, to_x0
+from minit2i.diffusion import (
+    PREDICT,
+    Diffusion,
+    min_snr,
+    target,
+    to_eps,
+    to_x0,
+    truncated_snr,
+)
 from minit2i.layers import TimeEmbedding, timestep_embedding
 from minit2i.mlp import MLP, Block
 from minit2i.schedule import Schedule, cosine, flow, jsd, linear
@@ -304,3 +312,14 @@ def test_a_weighted_loss_is_the_mean_of_weighted_samples():
     for bad in (weight[:-1], -weight, weight * math.nan):
         with pytest.raises(ValueError, match="for each t = 0 … 10"):
             loss(bad)
+
+
+def test_truncated_snr_is_the_snr_within_its_bounds():
+    path = cosine(100)
+    weights = truncated_snr(path, 1.0, 5.0)
+    inside = (path.snr > 1) & (path.snr < 5)
+    assert torch.equal(weights[inside], path.snr[inside]) and inside.sum() > 5
+    assert (weights[path.snr >= 5] == 5).all() and (weights[path.snr <= 1] == 1).all()
+    assert torch.equal(truncated_snr(path, 0.0, 5.0)[1:], min_snr(path, "x0", 5.0)[1:])
+    with pytest.raises(ValueError, match="low <= high, got 2 and 1"):
+        truncated_snr(path, 2, 1)

@@ -14,8 +14,7 @@ from tests.networks import wake
 
 SIZES = {
     "side": 8,
-    "length": 16,
-    "text": (16, 1, 2),
+    "text": {"length": 16, "width": 16, "depth": 1, "heads": 2},
     "unet": {"widths": (8, 16), "head": 8, "embedding": 16},
 }
 PROMPTS = ["a red dot", "blue", "", "a green cross by it"]
@@ -152,8 +151,7 @@ def test_other_sides_that_fit_are_drawn():
     [
         ({"length": 1}, "length is at least 2"),
         ({"drop": 2.0}, "probability"),
-        ({"text": (16, 1, 3)}, "16 cannot be split into 3 heads"),
-        ({"text": (16, 1)}, r"text is width, depth and heads, got \(16, 1\)"),
+        ({"text": {"width": 16, "heads": 3}}, "16 cannot be split into 3 heads"),
         ({"unet": {"widths": (6,)}}, "multiples of 4"),
         ({"unet": {"channels": 1}}, "channels must be 3, .* got 1, 0 and 16"),
         ({"unet": {"image": 1}}, "image 0 .* got 3, 1 and 16"),
@@ -188,7 +186,7 @@ def test_saving_and_loading_in_half_precision_draws_the_same(tmp_path):
     [
         ({"system": "digits"}, "holds 'digits', not the system 'base'"),
         ({"config": {"merges": [], "heads": 3}}, "cannot build"),
-        ({"config": {"merges": [], **SIZES, "text": [16, 2, 2]}}, "wrong model"),
+        ({"config": {"merges": [], **SIZES, "text": {**SIZES["text"], "depth": 2}}}, "wrong model"),
         ({"config": {"merges": [], **SIZES, "length": 8}}, "another configuration"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from minit2i.condition import Condition
 from minit2i.text import Tokenizer
-from minit2i.text_encoder import TextEncoder
+from minit2i.text_encoder import TextConfig, TextEncoder
 from tests.networks import wake
 
 TOKENIZER = Tokenizer()  # no merges: a token is a byte
@@ -18,8 +18,9 @@ LENGTHS = [len(TOKENIZER.encode(text)) + 2 for text in TEXTS]  # with start and 
 
 def encoder(**changes):
     torch.manual_seed(0)
-    sizes = {"width": 8, "depth": 2, "heads": 2, "vector": 6}
-    made = TextEncoder(len(TOKENIZER), LENGTH, **{**sizes, **changes})
+    shape = {"length": LENGTH, "width": 8, "depth": 2, "heads": 2, "reach": 3}
+    rest = {key: changes.pop(key) for key in ("drop", "key") if key in changes}
+    made = TextEncoder(len(TOKENIZER), 6, TextConfig(**{**shape, **changes}), **rest)
     return wake(made).double().eval()
 
 
@@ -113,7 +114,7 @@ def test_the_order_of_words_is_seen():
 def test_without_positions_a_caption_is_a_bag_of_words():
     """No generator that sees this vector alone can tell 'red circle, blue square' from 'blue
     circle, red square': on such pairs it is right at most half the time."""
-    net = encoder(position=0.0)
+    net = encoder(position=0.0, reach=0)
     net.position.data.zero_()  # what `wake` filled
     caption = batch(["red on blue", "a b c"])["tokens"]
     order = torch.tensor([0, 5, 2, 4, 1, 3, *range(6, LENGTH)])  # start, end and padding stay
@@ -127,7 +128,7 @@ def test_without_positions_a_caption_is_a_bag_of_words():
 def test_positions_start_at_the_stated_size_beside_tokens_of_size_one():
     for size in (0.0, 0.02, 1.0):
         torch.manual_seed(0)
-        net = TextEncoder(500, 50, 40, 1, 2, 4, position=size)
+        net = TextEncoder(500, 4, TextConfig(50, 40, 1, 2, position=size))
         assert net.position.std().item() == pytest.approx(size, rel=4 / math.sqrt(2 * 2000))
         assert net.embed.weight.std().item() == pytest.approx(1, rel=4 / math.sqrt(2 * 20_000))
 
@@ -172,7 +173,10 @@ def test_a_batch_without_fitting_tokens_is_refused(given, words):
         ({"drop": 1.5}, "probability in .* got 1.5"),
         ({"drop": -0.1}, "probability in .* got -0.1"),
         ({"heads": 3}, "8 cannot be split into 3 heads"),
-        ({"position": -1.0}, "position is a standard deviation, at least 0, got -1.0"),
+        ({"position": -1.0}, "position must be at least 0, got -1.0"),
+        ({"length": 1}, "length must be at least 2, got 1"),
+        ({"reach": 4}, "reach is 0 or a positive odd number of tokens, got 4"),
+        ({"reach": -1}, "reach is 0 or a positive odd number of tokens, got -1"),
     ],
 )
 def test_impossible_encoders_are_refused(changes, words):
@@ -180,6 +184,12 @@ def test_impossible_encoders_are_refused(changes, words):
         encoder(**changes)
 
 
-def test_a_length_without_room_for_start_and_end_is_refused():
-    with pytest.raises(ValueError, match="length is at least 2, for start and end, got 1"):
-        TextEncoder(len(TOKENIZER), 1, 8, 1, 2, 4)
+def test_with_reach_a_token_knows_its_neighbours_before_any_attention():
+    net = encoder(depth=0, position=0.0, reach=3)
+    near, far = net(batch(["a b c d"])), net(batch(["a b c e"]))
+    moved = (near.tokens - far.tokens).abs().amax(-1)[0] > 1e-9
+    # " d" is tokens 7 and 8 of the bytes " a b c d" after the start: the blank before is reached
+    assert moved.tolist() == [k in (7, 8, 9) for k in range(10)]
+    alone = encoder(depth=0, position=0.0, reach=0)
+    moved = (alone(batch(["a b c d"])).tokens - alone(batch(["a b c e"])).tokens).abs().amax(-1)
+    assert (moved[0] > 1e-9).tolist() == [k == 8 for k in range(10)]

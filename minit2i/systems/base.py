@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import guide, sample
-from ..diffusion import Denoiser, Diffusion
+from ..diffusion import Denoiser, Diffusion, truncated_snr
 from ..schedule import cosine
 from ..text import Tokenizer
-from ..text_encoder import TextEncoder
+from ..text_encoder import TextConfig, TextEncoder
 from ..unet import UNet, UNetConfig
 from .system import System, check_prompts
 
@@ -29,11 +29,9 @@ class Base(System):
 
     merges      of its tokenizer
     side        of the pictures, in pixels
-    length      tokens of a prompt, start and end included; a longer one is cut
-    text        width, depth and heads of the text transformer
+    text        fields of `TextConfig` that differ from their defaults
     unet        fields of `UNetConfig` that differ from their defaults
     drop        share of captions emptied in training
-    position    size of the position embeddings at the start, see `TextEncoder`
     """
 
     name = "base"
@@ -43,41 +41,34 @@ class Base(System):
         self,
         merges: Sequence[Sequence[int]],
         side: int = 16,
-        length: int = 64,
-        text: Sequence[int] = (128, 3, 4),
+        text: dict[str, Any] | None = None,
         unet: dict[str, Any] | None = None,
         drop: float = 0.1,
-        position: float = 1.0,
     ):
-        if len(text) != 3:
-            raise ValueError(f"text is width, depth and heads, got {tuple(text)}")
-        width, depth, heads = text
-        shape = UNetConfig(**{"context": width, **(unet or {})})
+        words = TextConfig(**(text or {}))
+        shape = UNetConfig(**{"context": words.width, **(unet or {})})
         super().__init__(
             merges=[list(pair) for pair in merges],
             side=side,
-            length=length,
-            text=list(text),
+            text=asdict(words),
             unet=asdict(shape),
             drop=drop,
-            position=position,
         )
-        if (shape.channels, shape.image, shape.context) != (3, 0, width):
+        if (shape.channels, shape.image, shape.context) != (3, 0, words.width):
             raise ValueError(
-                f"the U-Net's channels must be 3, image 0 and context {width}, as wide as the "
-                f"text, got {shape.channels}, {shape.image} and {shape.context}: leave them out"
+                f"the U-Net's channels must be 3, image 0 and context {words.width}, as wide as "
+                f"the text, got {shape.channels}, {shape.image} and {shape.context}: leave them out"
             )
         if side < 1 or side % shape.multiple:
             raise ValueError(f"side must be a multiple of {shape.multiple}, got {side}")
         self.side, self.tokenizer = side, Tokenizer(merges)
-        encoder = TextEncoder(
-            len(self.tokenizer), length, width, depth, heads, shape.embedding, drop, position
-        )
-        self.model = Diffusion(UNet(shape), cosine(1000), predict="x0", encoder=encoder)
+        encoder = TextEncoder(len(self.tokenizer), shape.embedding, words, drop)
+        schedule = cosine(1000)
+        self.model = Diffusion(UNet(shape), schedule, "x0", encoder, weight=truncated_snr(schedule))
 
     def batch(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The prompts as the encoder takes them."""
-        tokens = self.tokenizer.batch(prompts, self.model.encoder.length)
+        tokens = self.tokenizer.batch(prompts, self.model.encoder.config.length)
         return {"tokens": tokens.to(self.device)}
 
     def denoiser(self, prompts: Sequence[str], guidance: float = 1.0) -> Denoiser:

@@ -148,7 +148,8 @@ def render(
     index = index.where(there[..., 0], torch.zeros_like(index))
     tint = (contrasts().to(device)[colour.clamp(min=0)] * there).transpose(1, 2)
     pictures = torch.empty(len(scenes), 3, side * side, device=device)
-    for part in torch.arange(len(scenes), device=device).split(512):  # memory stays small
-        masks = flat[index[part].flatten()].view(len(part), MOST, -1)
-        torch.bmm(tint[part], masks, out=pictures[part[0] : part[-1] + 1])
+    for begin in range(0, len(scenes), 512):  # memory stays small
+        part = slice(begin, begin + 512)
+        masks = flat[index[part].flatten()].unflatten(0, (-1, MOST))
+        torch.bmm(tint[part], masks, out=pictures[part])
     return pictures.add_(level(GROUND)).view(-1, 3, side, side)

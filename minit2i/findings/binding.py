@@ -1,0 +1,157 @@
+"""Which word belongs to which? Accuracy against training steps, in three ways to see their order.
+
+`Base` on a plain part of the captioned world: one or two things, and captions that say colour,
+shape and size of each in one fixed phrasing ("a small red circle left of a large blue square").
+Three arms with the same U-Net, data, steps and seeds:
+
+    position 0.02   position embeddings start fifty times smaller than token embeddings, as where
+                    both inherit a language model's initialisation and one is then changed
+    position 1      both start with deviation 1
+    reach 5         the same, and a convolution over five tokens before the transformer
+
+Measured every `EVERY` steps: the share of pictures that are exactly right, and how often, for two
+captions with the colours exchanged, the right one has the smaller loss: 0.5 means that the network
+knows the words and not the sentence.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion import Diffusion
+from ..systems.base import Base
+from ..text import Tokenizer
+from ..train import TrainConfig, train
+from ..worlds.scenes import Scene, render, sample, satisfies
+from . import Claim, Finding
+
+SCENES, STEPS, BATCH, EVERY, ASKED = 60_000, 3000, 64, 500, 100
+ARMS = {"position 0.02": (0.02, 0), "position 1": (1.0, 0), "reach 5": (1.0, 5)}
+"""Deviation of the position embeddings at the start, and reach of the convolution."""
+NOISY = (500, 650, 800)
+"""Times at which captions with exchanged colours are compared."""
+
+
+def plain(scene: Scene, exchanged: bool = False) -> str:
+    """The caption of a scene of one or two things; `exchanged` swaps the two colours."""
+    things = list(scene.things)
+    colours = [thing.colour for thing in things]
+    if exchanged:
+        colours.reverse()
+    words = [f"a {t.size} {c} {t.shape}" for t, c in zip(things, colours, strict=True)]
+    if len(things) == 1:
+        return words[0]
+    first, second = things
+    if second.row - first.row == 2:
+        return f"{words[0]} above {words[1]}"
+    if second.column - first.column == 2:
+        return f"{words[0]} left of {words[1]}"
+    return f"{words[1]} left of {words[0]}"
+
+
+def scenes(count: int, rng: np.random.Generator, number: int | None = None) -> list[Scene]:
+    """Scenes of one or two things, a quarter and three quarters, without held-out compositions."""
+    return [sample(rng, number or (1 if rng.random() < 0.25 else 2)) for _ in range(count)]
+
+
+def run(arm: str, seed: int, steps: int = STEPS) -> dict[str, float]:
+    """Trains one arm with one seed; its figures at every `EVERY` steps."""
+    position, reach = ARMS[arm]
+    rng = np.random.default_rng([seed, 6])
+    seen = scenes(SCENES, rng)
+    texts = [plain(scene) for scene in seen]
+    torch.manual_seed(seed)
+    merges = Tokenizer.train(texts, 400).merges
+    system = Base(merges, text={"length": 32, "position": position, "reach": reach})
+    pictures = torch.cat([_bytes(seen[k : k + 4096]) for k in range(0, SCENES, 4096)])
+    data = {"x": pictures, "tokens": system.tokenizer.batch(texts, 32).int()}
+    config = TrainConfig(steps, BATCH, lr=1e-3, warmup=200, ema=0.998, seed=seed, fused=True)
+    figures = {}
+    for step in train(system.model, data, config):
+        if step.index % EVERY == 0 or step.index == steps:
+            trained, system.model = system.model, step.ema
+            figures |= {f"{k} at {step.index}": v for k, v in measure(system).items()}
+            system.model = trained
+    return figures
+
+
+def _bytes(part: list[Scene]) -> Tensor:
+    return ((render(part, 16) + 1) * 127.5).round().byte()
+
+
+def measure(system: Base) -> dict[str, float]:
+    """Exact accuracy on new prompts about one and two things, and `right_caption`."""
+    figures = {}
+    for number, name in ((1, "one thing"), (2, "two things")):
+        asked = [plain(s) for s in scenes(ASKED, np.random.default_rng([number, 7]), number)]
+        verdicts = satisfies(system.draw(asked, seed=1000 * number), asked)
+        figures[name] = float(np.mean([verdict.exact for verdict in verdicts]))
+    return {**figures, "right caption": float(right_caption(system).mean())}
+
+
+@torch.no_grad()
+def right_caption(system: Base, count: int = 192) -> Float[Tensor, "times"]:
+    """How often the caption of a scene explains its noisy picture better than the same one with the
+    two colours exchanged, at the times `NOISY`."""
+    rng, pairs = np.random.default_rng([9, 9]), []
+    while len(pairs) < count:
+        (scene,) = scenes(1, rng, 2)
+        a, b = scene.things
+        if a.colour != b.colour and (a.shape, a.size) != (b.shape, b.size):
+            pairs.append(scene)
+    model: Diffusion = system.model
+    x0 = render(pairs, 16, system.device)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5)).to(x0)
+    keep = torch.ones(count, dtype=torch.bool, device=x0.device)
+    conditions = [
+        model.encode(system.batch([plain(scene, exchanged) for scene in pairs]), keep)
+        for exchanged in (False, True)
+    ]
+    shares = []
+    for time in NOISY:
+        t = torch.full((count,), time, device=x0.device)
+        x_t = model.schedule.diffuse(x0, t, eps)
+        right, wrong = (
+            (model.denoiser(c)(x_t, t) - x0).square().flatten(1).sum(1) for c in conditions
+        )
+        shares.append((right < wrong).float().mean())
+    return torch.stack(shares)
+
+
+FINDING = Finding(
+    name="binding",
+    lesson="06",
+    question="What makes a text-to-image model bind words to things, and when?",
+    arms=tuple(ARMS),
+    seeds=(0, 1, 2),
+    run=run,
+    claims=(
+        Claim(
+            "Position embeddings as large as token embeddings bind sooner than small ones: more of "
+            "the two-thing prompts are right at the end",
+            f"two things at {STEPS}",
+            "position 1",
+            "position 0.02",
+            "higher",
+            0.03,
+        ),
+        Claim(
+            "A convolution over five tokens binds sooner still",
+            f"two things at {STEPS}",
+            "reach 5",
+            "position 1",
+            "higher",
+            0.03,
+        ),
+        Claim(
+            "On prompts with one thing the size of the position embeddings matters less than ten "
+            "points",
+            f"one thing at {STEPS}",
+            "position 0.02",
+            "position 1",
+            "higher",
+            -0.1,
+        ),
+    ),
+)

@@ -64,7 +64,7 @@ def load(path: Path | str) -> tuple[Prompt, ...]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Notepad begins a file with a mark
     except (OSError, UnicodeError) as error:
         raise ValueError(f"cannot read prompts from {path}: {error}") from None
     if path.suffix != ".json":

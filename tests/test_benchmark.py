@@ -205,6 +205,9 @@ def test_prompts_can_come_from_a_file(tmp_path):
     entries = [{"prompt": "a red circle"}, {"prompt": "?", "category": "odd", "ways": ways}]
     listed.write_text(json.dumps({"prompts": entries}), encoding="utf-8")
     assert [prompt.text for prompt in load(lines)] == ["a red circle", "a blue square"]
+    marked = tmp_path / "marked.txt"
+    marked.write_text(lines.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert load(marked) == load(lines)
     assert load(listed)[0].ways == load(lines)[0].ways == (parse("a red circle"),)
     assert load(listed)[1] == Prompt("odd", "?", (parse("a circle"),))
     assert (

@@ -7,13 +7,16 @@ Read the package from the mathematics outwards:
     sample       ddpm, ddim, dpm2m, invert: generators over x_t
     guide        denoiser -> denoiser: classifier-free, by gradient, thresholds, inpainting
     condition    what a network is told, and the encoders that tell it
-    layers mlp   networks
+    text         byte-pair tokenizer         text_encoder   captions -> condition
+    layers mlp transformer unet              networks
     families     the 2015 diffusion, GAN, VAE and normalising flow, for comparison
     systems      whole systems that draw from prompts; each reads like its paper's figure
-    worlds       where data comes from
-    train        one training loop        checkpoint   weights and their cards
+    worlds       where data comes from: the plane, digits, captioned scenes, a folder of yours
+    train        one training loop        parallel     the same in several processes
+    recipes      how systems are made     runs         a run's log and sample sheets
+    checkpoint   weights and their cards  benchmark    MiniDrawBench, fresh prompts, diversity
     evaluate     measures                 findings     recorded measurements
-    plot cli doctor                       checks       the judge of the exercises
+    plot picture cli doctor               checks       the judge of the exercises
 
 Axis letters in shapes: b batch, c channels, h height, w width, n points or tokens, d features,
 k components or classes; T steps of a schedule, and times = T + 1 indices.

@@ -10,9 +10,9 @@ from .words import AFTER, BEFORE, LISTS, USED, plural
 
 SHARED = 0.7
 """Share of captions that say the same attributes of every thing."""
-NAMES = {(True, True): 16, (False, True): 2, (True, False): 2}
+NAMES = {(True, True): 18, (False, True): 1, (True, False): 1}
 """(colour, shape) said or not, out of 20: never neither."""
-SIZE, TEXTURE = 0.4, 0.3
+SIZE, TEXTURE = 0.8, 0.3
 FORMS = {
     1: {"bare": 10, "places": 10},
     2: {"bare": 5, "places": 6, "relation": 9},
@@ -51,8 +51,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
     1. the things are put in an order, all orders alike;
     2. with probability `SHARED` the same attributes are said of all, else each has its own draw:
-       colour and shape 0.8, only one of them 0.1 each (an unsaid shape is a "thing"), size 0.4 and
-       texture 0.3, all independent of their values;
+       colour and shape 0.9, only one of them 0.05 each (an unsaid shape is a "thing"), size 0.8
+       and texture 0.3, all independent of their values;
     3. the form, `FORMS`: bare (no place is said), places (all are), or a relation between the first
        two things: columns or rows with probability 1/2 each, said if the two are at opposite ends,
        else all places are said instead;

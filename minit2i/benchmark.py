@@ -2,10 +2,10 @@
 
 260 prompts, 20 in each of 13 categories after DrawBench (Saharia et al. 2022), with the ways to be
 right as data (data/benchmark/README.md); each is drawn eight times. `fresh` prompts measure too;
-`development` prompts are for choosing guidance, steps and the like, and are never among the others.
+`development` prompts are for choosing guidance, steps and the like. No text is in two of these, or
+in training (`worlds.scenes.splits`).
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from .evaluate import Interval, bootstrap
+from .evaluate import Interval, bootstrap, proportion
 from .worlds.scenes import Demand, Scene, Verdict, caption, parse, sample, satisfies
 from .worlds.scenes.demands import PREDICATES
 from .worlds.scenes.law import FIELDS, VALUES, given
 from .worlds.scenes.renderer import FULL, SIDES
+from .worlds.scenes.splits import MINIDRAWBENCH, part
 
-FOLDER = Path(__file__).parents[1] / "data" / "benchmark"
 CATEGORIES = (
     "colour", "shape", "size", "texture", "counting", "position", "relation", "binding",
     "unseen", "rare", "misspelling", "long", "conflicting",
@@ -33,6 +35,8 @@ CATEGORIES = (
 NUMBERS = {1: "one thing", 2: "two things", 3: "three things"}
 _STREAMS = {"development": 0x64657631, "fresh": 0x66726531}
 """First words of random streams, so large that no training seed is among them."""
+_BARREN = 20_000
+"""Scenes drawn without finding another prompt after which there is none."""
 
 Draw = Callable[[list[str], int], Tensor]
 """(prompts, seed) -> a picture per prompt, (b, 3, side, side) in [-1, 1]."""
@@ -53,14 +57,16 @@ class Prompt:
 @cache
 def prompts() -> tuple[Prompt, ...]:
     """MiniDrawBench."""
-    return load(FOLDER / "prompts.json")
+    return load(MINIDRAWBENCH)
 
 
-def load(path: Path | str) -> tuple[Prompt, ...]:
+def load(path: Path | str, side: int = FULL) -> tuple[Prompt, ...]:
     """Prompts of a file: JSON like data/benchmark/prompts.json, where `ways` may be missing if the
     text is of the grammar; or text with a prompt of the grammar in each line.
 
-    Raises ValueError, with the number of the prompt, for anything else.
+    side   of the pictures to be judged: below 64 pixels prompts about texture alone are refused
+
+    Raises ValueError, with the number of the prompt, for anything else and for what no scene shows.
     """
     path = Path(path)
     try:
@@ -72,60 +78,125 @@ def load(path: Path | str) -> tuple[Prompt, ...]:
     else:
         try:
             listed = json.loads(text)["prompts"]
+            if not isinstance(listed, list):
+                raise TypeError("prompts is not a list")
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a list of prompts in JSON: {error!r}") from None
     found = []
     for number, entry in enumerate(listed, start=1):
         try:
-            found.append(_prompt(entry))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            found.append(_prompt(entry, side))
+        except ValueError as error:
             raise ValueError(f"prompt {number} of {path}: {error}") from None
     if not found:
         raise ValueError(f"{path} has no prompts: write one per line, 'a small red circle'")
     return tuple(found)
 
 
-def _prompt(entry: dict[str, Any]) -> Prompt:
-    text = entry["prompt"]
+_FIELDS = {
+    "prompt": (str, "a text"),
+    "category": (str, "a text"),
+    "ways": (list, "a list of demands"),
+    "reads": (list, "a list of texts"),
+    "pair": (int, "a number"),
+}
+
+
+def _prompt(entry: Any, side: int) -> Prompt:
+    if not isinstance(entry, dict) or "prompt" not in entry:
+        raise ValueError(f'need {{"prompt": "a red circle"}}, got {entry!r}')
+    for name, (kind, words) in _FIELDS.items():
+        if name in entry and not isinstance(entry[name], kind):
+            raise ValueError(f"{name} must be {words}, got {entry[name]!r}")
+    text, reads = entry["prompt"], tuple(entry.get("reads", ()))
+    if not all(isinstance(each, str) for each in reads):
+        raise ValueError(f"reads must be a list of texts, got {list(reads)!r}")
     ways = tuple(map(Demand.from_json, entry["ways"])) if "ways" in entry else (parse(text),)
     if not ways:
         raise ValueError("it has no way to be right")
-    reads = tuple(entry.get("reads", ()))
-    return Prompt(entry.get("category", "prompts"), text, ways, entry.get("pair"), reads)
+    for way in ways:
+        if not way.possible():
+            raise ValueError(f"{text!r} cannot be right: no scene of this world shows it")
+    prompt = Prompt(entry.get("category", "prompts"), text, ways, entry.get("pair"), reads)
+    if side < FULL and not _visible(prompt):
+        raise ValueError(
+            f"{text!r} is about texture alone, which pictures of {side} pixels cannot show: "
+            "say a colour, shape, size or place too, or leave it out"
+        )
+    return prompt
 
 
-def fresh(n: int, things: int, seed: int = 0, unseen: bool = False) -> list[Prompt]:
-    """n different prompts of the grammar about so many things, for measuring; with `unseen` such
-    that only a held-out composition is right, else such as training's captions are."""
-    return _drawn("fresh", n, things, seed, unseen)
+def _visible(prompt: Prompt) -> bool:
+    """Whether more is asked than texture, below 64 pixels: whatever demands texture and neither
+    another attribute nor a relation asks for a number of things at most."""
+    rest = [way.untextured() for way in prompt.ways]
+    bare = any(
+        less != way and not less.relations and not any(w.said() for w in less.things)
+        for way, less in zip(prompt.ways, rest, strict=True)
+    )
+    return prompt.category != "texture" and not bare
+
+
+def fresh(
+    n: int,
+    things: int,
+    seed: int = 0,
+    unseen: bool = False,
+    side: int = 16,
+    wanted: Callable[[Prompt], Any] | None = None,
+) -> list[Prompt]:
+    """n different prompts of the grammar about so many things, for measuring.
+
+    unseen   True: such that only a held-out composition is right; False: as training's captions are
+    side     of the pictures to be judged: below 64 pixels texture holds nothing out, "a dotted
+             cross" is as right as any cross
+    wanted   leaves out prompts of which it is not true
+
+    Raises ValueError where so many are not found.
+    """
+    return _drawn("fresh", n, things, seed, unseen, side, wanted)
 
 
 def development(n: int, seed: int = 0) -> list[Prompt]:
     """n different prompts of the grammar for choosing guidance and the like: one, two and three
     things as often as in the world. None is ever among `fresh` ones or MiniDrawBench's."""
-    return _drawn("development", n, None, seed, False)
+    return _drawn("development", n, None, seed)
 
 
-def _drawn(stream: str, n: int, things: int | None, seed: int, unseen: bool) -> list[Prompt]:
+def _drawn(
+    stream: str,
+    n: int,
+    things: int | None,
+    seed: int,
+    unseen: bool = False,
+    side: int = 16,
+    wanted: Callable[[Prompt], Any] | None = None,
+) -> list[Prompt]:
     if n < 1 or seed < 0:
         raise ValueError(f"need at least one prompt and a seed from 0, got {n} and {seed}")
+    if side not in SIDES:
+        raise ValueError(f"side must be one of {', '.join(map(str, SIDES))}, got {side}")
     rng = np.random.default_rng([_STREAMS[stream], seed, things or 0, unseen])
-    taken = {prompt.text for prompt in prompts()}
-    found: list[Prompt] = []
-    for _ in range(1000 * n + 1000):
-        if len(found) == n:
-            return found
+    found: dict[str, Prompt] = {}
+    barren = 0
+    while len(found) < n:
         scene = sample(rng, things, unseen)
         text = caption(scene, rng)
-        # Each text belongs to one of the two streams, whatever the seeds.
-        if text in taken or hashlib.sha256(text.encode()).digest()[0] % 2 != (stream == "fresh"):
-            continue
-        demand = parse(text)
-        if unseen and demand.possible(unseen=False):
-            continue
-        taken.add(text)
-        found.append(Prompt(NUMBERS[len(scene.things)], text, (demand,)))
-    raise ValueError(f"there are fewer than {n:,} such prompts; ask for {len(found):,} at most")
+        prompt = None if part(text) != stream or text in found else _asked(scene, text)
+        if prompt and unseen:
+            (demand,) = prompt.ways
+            visible = demand if side >= FULL else demand.untextured()
+            prompt = None if visible.possible(unseen=False) else prompt
+        if prompt and (wanted is None or wanted(prompt)):
+            found[text], barren = prompt, 0
+        barren += 1
+        if barren > _BARREN:
+            raise ValueError(f"{n:,} such prompts were not found; ask for {len(found):,} at most")
+    return list(found.values())
+
+
+def _asked(scene: Scene, text: str) -> Prompt:
+    return Prompt(NUMBERS[len(scene.things)], text, (parse(text),))
 
 
 # --- Accuracy ---
@@ -133,22 +204,24 @@ def _drawn(stream: str, n: int, things: int | None, seed: int, unseen: bool) -> 
 
 @dataclass(frozen=True)
 class Score:
-    """What `score` measured; intervals are bootstraps over prompts, one training seed.
+    """What `score` measured, with 95 % intervals over prompts (`over_prompts`), one training seed.
 
     exact        share of right pictures over all scored prompts
     categories   the same per category; None where it is not scored (texture below 64 pixels)
-    predicates   share of pictures that meet a predicate, among those whose prompt demands it
+    predicates   share of pictures that meet a predicate, over the prompts that demand it
     valid        share of pictures that could be read
     side         of the pictures as judged
     draws        pictures per prompt
+    demanded     how many prompts demand a predicate
     """
 
     exact: Interval
     categories: dict[str, Interval | None]
-    predicates: dict[str, float]
-    valid: float
+    predicates: dict[str, Interval]
+    valid: Interval
     side: int
     draws: int
+    demanded: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -162,40 +235,50 @@ def score(
     side: int | None = None,
     seed: int = 0,
     batch: int = 65,
+    progress: bool | None = False,
 ) -> Score:
     """Draws every prompt `draws` times and judges all pictures.
 
-    asked   MiniDrawBench's prompts if None
-    side    pictures are averaged down to it before they are judged: 16 compares systems of
-            different sizes; None judges what is drawn
-    seed    of the first call of `draw`; each call gets the next one
+    asked      MiniDrawBench's prompts if None
+    side       pictures are averaged down to it before they are judged: 16 compares systems of
+               different sizes; None judges what is drawn
+    seed       of the first call of `draw`; each call gets the next one
+    progress   shows a bar; None does where standard error is a terminal
     """
     asked = prompts() if asked is None else tuple(asked)
-    if len(asked) < 2 or draws < 1:
-        raise ValueError(f"need at least two prompts and one draw, got {len(asked)} and {draws}")
+    if not asked or draws < 1:
+        raise ValueError(f"need at least one prompt and one draw, got {len(asked)} and {draws}")
     verdicts: list[list[Verdict]] = [[] for _ in asked]
-    for part, images in _pictures(draw, [prompt.text for prompt in asked] * draws, seed, batch):
+    texts = [prompt.text for prompt in asked] * draws
+    for rows, images in _pictures(draw, texts, seed, batch, progress):
         images = reduced(images, side)
-        which = [k % len(asked) for k in part]
-        texts, ways = zip(*((asked[k].text, asked[k].ways) for k in which), strict=True)
-        for k, verdict in zip(which, satisfies(images, texts, ways), strict=True):
+        if images.shape[-1] < FULL and all(prompt.category == "texture" for prompt in asked):
+            raise ValueError(
+                f"texture is scored at {FULL} pixels only, these pictures have {images.shape[-1]}"
+            )
+        which = [k % len(asked) for k in rows]
+        own, ways = zip(*((asked[k].text, asked[k].ways) for k in which), strict=True)
+        for k, verdict in zip(which, satisfies(images, own, ways), strict=True):
             verdicts[k].append(verdict)
     return _summary(asked, verdicts, images.shape[-1])
 
 
 def _pictures(
-    draw: Draw, texts: Sequence[str], seed: int, batch: int
+    draw: Draw, texts: Sequence[str], seed: int, batch: int, progress: bool | None = False
 ) -> Iterator[tuple[range, Float[Tensor, "b 3 h w"]]]:
     """Indices of texts and their pictures, a batch at a time."""
-    for call, begin in enumerate(range(0, len(texts), batch)):
-        part = range(begin, min(begin + batch, len(texts)))
-        images = draw([texts[k] for k in part], seed + call)
-        if images.ndim != 4 or len(images) != len(part) or images.shape[-1] not in SIDES:
-            raise ValueError(
-                f"{len(part)} prompts must give pictures ({len(part)}, 3, s, s) with a side s of "
-                f"{', '.join(map(str, SIDES))}, got {tuple(images.shape)}"
-            )
-        yield part, images
+    silent = None if progress is None else not progress
+    with tqdm(total=len(texts), unit="picture", leave=False, delay=1, disable=silent) as bar:
+        for call, begin in enumerate(range(0, len(texts), batch)):
+            rows = range(begin, min(begin + batch, len(texts)))
+            images = draw([texts[k] for k in rows], seed + call)
+            if images.ndim != 4 or len(images) != len(rows) or images.shape[-1] not in SIDES:
+                raise ValueError(
+                    f"{len(rows)} prompts must give pictures ({len(rows)}, 3, s, s) with a side s "
+                    f"of {', '.join(map(str, SIDES))}, got {tuple(images.shape)}"
+                )
+            yield rows, images
+            bar.update(len(rows))
 
 
 def reduced(images: Float[Tensor, "b 3 h w"], side: int | None) -> Float[Tensor, "b 3 k k"]:
@@ -211,36 +294,46 @@ def reduced(images: Float[Tensor, "b 3 h w"], side: int | None) -> Float[Tensor,
 
 
 def _summary(asked: Sequence[Prompt], verdicts: list[list[Verdict]], side: int) -> Score:
+    draws = len(verdicts[0])
     rates: dict[str, list[float]] = {}
+    met: dict[str, list[float]] = {name: [] for name in PREDICATES if name != "exact"}
     for prompt, each in zip(asked, verdicts, strict=True):
         share = float(np.mean([verdict.exact for verdict in each]))
         rates.setdefault(prompt.category, []).append(share)
-    categories = {
-        name: None if name == "texture" and side < FULL else _interval(values)
-        for name, values in rates.items()
-    }
-    scored = [rate for name, values in rates.items() if categories[name] for rate in values]
-    if not scored:
-        raise ValueError(f"texture is scored at {FULL} pixels only, these pictures have {side}")
-    flat = [verdict for each in verdicts for verdict in each]
-    met = {
-        name: [verdict.outcomes[name] for verdict in flat if name in verdict.outcomes]
-        for name in PREDICATES
-        if name != "exact"
-    }
+        for name, shares in met.items():
+            # Ways to be right differ in what they demand: some pictures may have no such outcome.
+            outcomes = [v.outcomes[name] for v in each if name in v.outcomes]
+            shares += [float(np.mean(outcomes))] if outcomes else []
+    scored = [name for name in rates if name != "texture" or side >= FULL]
     return Score(
-        exact=_interval(scored),
-        categories=categories,
-        predicates={name: float(np.mean(each)) for name, each in met.items() if each},
-        valid=float(np.mean([verdict.valid for verdict in flat])),
+        exact=over_prompts([rate for name in scored for rate in rates[name]], draws),
+        categories={
+            name: over_prompts(each, draws) if name in scored else None
+            for name, each in rates.items()
+        },
+        predicates={name: over_prompts(each, draws) for name, each in met.items() if each},
+        valid=over_prompts([float(np.mean([v.valid for v in each])) for each in verdicts], draws),
         side=side,
-        draws=len(verdicts[0]),
+        draws=draws,
+        demanded={name: len(each) for name, each in met.items() if each},
     )
 
 
-def _interval(rates: list[float]) -> Interval:
-    """Over prompts; a single one tells nothing about others: from 0 to 1."""
-    return bootstrap(rates) if len(rates) > 1 else Interval(rates[0], 0.0, 1.0)
+def over_prompts(rates: Sequence[float], draws: int) -> Interval:
+    """The mean of prompts' shares of right pictures, with a 95 % interval for other such prompts.
+
+    Wilson's where each is drawn once. Else the bootstrap's over prompts with two that are all right
+    and two that are all wrong added, as Agresti and Coull (1998) do to come near Wilson's: where
+    all shares are alike it still has a width, that of a kind of prompt too rare to be among these.
+    A single prompt tells nothing about others: from 0 to 1.
+    """
+    mean = float(np.mean(rates))
+    if len(rates) == 1:
+        return Interval(mean, 0.0, 1.0)
+    if draws == 1 and set(rates) <= {0.0, 1.0}:
+        return proportion(torch.tensor(rates) == 1)
+    wide = bootstrap([*rates, 0.0, 0.0, 1.0, 1.0])
+    return Interval(mean, min(mean, wide.low), max(mean, wide.high))
 
 
 # --- Diversity ---
@@ -271,6 +364,10 @@ class Diversity:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
+
+
+class TooFewRight(ValueError):
+    """Diversity is that of right pictures, and there are none, or of one prompt only."""
 
 
 @dataclass
@@ -314,7 +411,7 @@ def diversity(
     asked        prompts of one way to be right; those with nothing open are left out
     replicates   of the perfect sampler
 
-    Only right pictures count. Raises ValueError if a prompt has no law or nothing is right.
+    Only right pictures count. Raises ValueError if a prompt has no law, and `TooFewRight`.
     """
     if draws < 1 or any(len(prompt.ways) != 1 for prompt in asked):
         raise ValueError("need at least one draw, and prompts with a single way to be right")
@@ -339,7 +436,7 @@ def diversity(
             even = np.ones(len(scenes))
             perfect.append([left.measures(left.codes[row], even) for row in rows])
     if len(own) < 2:
-        raise ValueError(
+        raise TooFewRight(
             f"{len(own)} prompts leave something open and were drawn right: at least two are needed"
         )
     results = np.array(own)

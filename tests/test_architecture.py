@@ -22,14 +22,14 @@ GROUPS = {
     "families": ("families",),
     "worlds": ("worlds",),
     "around": (
-        "train", "runs", "evaluate", "benchmark", "findings", "recipes",
+        "train", "runs", "evaluate", "benchmark", "figures", "findings", "recipes",
         "plot", "doctor", "checks", "coursework", "cli", "__main__", "__init__",
     ),
 }  # fmt: skip
 LEVEL = {part: level for level, group in enumerate(GROUPS.values()) for part in group}
 # Parts of the package that only these others may import.
 ONLY_BY = {
-    "systems": {"systems", "cascade", "cli", "evaluate", "findings", "recipes"},
+    "systems": {"systems", "cascade", "cli", "evaluate", "figures", "findings", "recipes"},
     "plot": {"cli"},
     "checks": {"checks", "coursework", "cli"},
     "coursework": {"coursework", "cli"},

@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from minit2i import benchmark
 from minit2i.benchmark import (
@@ -16,15 +18,31 @@ from minit2i.benchmark import (
     diversity,
     fresh,
     load,
+    over_prompts,
     prompts,
     score,
 )
-from minit2i.worlds.scenes import Demand, Scene, Thing, Wanted, parse, render
+from minit2i.evaluate import proportion
+from minit2i.worlds.scenes import (
+    Demand,
+    Scene,
+    Thing,
+    Wanted,
+    caption,
+    parse,
+    read,
+    render,
+    sample,
+    splits,
+)
+from minit2i.worlds.scenes.dataset import captioned
 from minit2i.worlds.scenes.law import FIELDS, VALUES, draw, table
-from minit2i.worlds.scenes.scene import held_out
+from minit2i.worlds.scenes.scene import PLACES, held_out
+from minit2i.worlds.scenes.splits import part
 from minit2i.worlds.scenes.words import rare_words, vocabulary
 
 PLAIN = CATEGORIES[:8]
+RNG = np.random.default_rng(0)
 BY_TEXT = {prompt.text: prompt for prompt in prompts()}
 
 
@@ -170,6 +188,61 @@ def test_fresh_and_development_prompts_are_apart():
     assert {prompt.category for prompt in development(100)} == set(benchmark.NUMBERS.values())
 
 
+def test_no_text_of_training_is_measured_or_chosen_on():
+    trained = set(captioned(20_000, 0, 16)[1])
+    assert len(trained) > 12_000
+    assert not trained & BY_TEXT.keys()
+    assert not trained & {prompt.text for prompt in development(300)}
+    for things in (1, 2, 3):
+        assert not trained & {prompt.text for prompt in fresh(300, things)}
+    assert not trained & {prompt.text for prompt in fresh(100, 2, unseen=True)}
+
+
+def test_each_part_has_its_share_of_texts_and_training_every_word():
+    texts = {caption(scene, RNG) for scene in (sample(RNG) for _ in range(8000))}
+    parts = [part(text) for text in texts if part(text) != "benchmark"]
+    for name, values in splits.PARTS.items():
+        expected = values / 256
+        sd = (expected * (1 - expected) / len(parts)) ** 0.5
+        assert abs(parts.count(name) / len(parts) - expected) < 4 * sd
+    assert sum(splits.PARTS.values()) == 256
+    assert all(part(text) == "benchmark" for text in BY_TEXT)
+    used = {word for text in captioned(4000, 0, 16)[1] for word in words(text)}
+    assert {word for phrase in vocabulary() for word in words(phrase)} <= used
+
+
+def test_what_training_captions_leave_unsaid_has_the_law_it_had():
+    """Given what a caption of one thing says, places it does not say are uniform."""
+    pictures, texts = captioned(6000, 3, 16, 1)
+    asked = [parse(text).things[0] for text in texts]
+    scenes = read(pictures.float() / 127.5 - 1)
+    for colour in (None, "red", "green"):
+        cells = [
+            PLACES.index(scene.things[0].place)
+            for scene, wanted in zip(scenes, asked, strict=True)
+            if wanted.place is None and colour in (None, wanted.colour)
+        ]
+        assert stats.chisquare(np.bincount(cells, minlength=9)).pvalue > 1e-3
+
+
+def test_below_64_pixels_texture_alone_holds_nothing_out():
+    """A dotted cross is as right as any cross where no dots can be seen."""
+    small, large = (fresh(150, 1, unseen=True, side=side) for side in (16, 64))
+    for prompt in small:
+        assert not prompt.ways[0].untextured().possible(unseen=False), prompt.text
+    assert any(prompt.ways[0].untextured().possible(unseen=False) for prompt in large)
+    with pytest.raises(ValueError, match="side must be one of 16, 32, 64"):
+        fresh(1, 1, side=48)
+
+
+def test_prompts_that_cannot_be_found_are_not_fewer_but_an_error(monkeypatch):
+    monkeypatch.setattr(benchmark, "_BARREN", 300)
+    with pytest.raises(ValueError, match="5 such prompts were not found; ask for 0 at most"):
+        fresh(5, 2, wanted=lambda prompt: False)
+    kept = fresh(5, 2, wanted=lambda prompt: "red" in prompt.text)
+    assert len(kept) == 5 and all("red" in prompt.text for prompt in kept)
+
+
 @pytest.mark.parametrize("things", [1, 2, 3])
 def test_fresh_unseen_prompts_force_a_held_out_composition(things):
     for prompt in fresh(20, things, unseen=True):
@@ -183,8 +256,8 @@ def test_bad_requests_are_refused():
         fresh(0, 1)
     with pytest.raises(ValueError, match="one to three"):
         fresh(1, 4)
-    with pytest.raises(ValueError, match="at least two prompts"):
-        score(perfect(16), prompts()[:1])
+    with pytest.raises(ValueError, match="at least one prompt and one draw"):
+        score(perfect(16), [])
     with pytest.raises(ValueError, match="must give pictures"):
         score(lambda texts, seed: torch.zeros(1, 3, 16, 16))
     with pytest.raises(ValueError, match="judged at 64"):
@@ -211,7 +284,7 @@ def test_prompts_can_come_from_a_file(tmp_path):
     assert load(listed)[0].ways == load(lines)[0].ways == (parse("a red circle"),)
     assert load(listed)[1] == Prompt("odd", "?", (parse("a circle"),))
     assert (
-        score(lambda t, s: render([parse(x).example() for x in t], 16), load(lines)).exact.low == 1
+        score(lambda t, s: render([parse(x).example() for x in t], 16), load(lines)).exact.mean == 1
     )
 
 
@@ -222,7 +295,21 @@ def test_prompts_can_come_from_a_file(tmp_path):
         ("a.txt", " \n", "no prompts"),
         ("a.json", "[", "not a list of prompts"),
         ("a.json", "[]", "not a list of prompts"),
+        ("a.json", '{"prompts": {"a": "b"}}', "not a list of prompts"),
         ("a.json", '{"prompts": ["a"]}', "prompt 1"),
+        ("a.json", '{"prompts": [{"category": "odd"}]}', "prompt 1 .*need"),
+        ("a.json", '{"prompts": [{"prompt": 5}]}', "prompt 1 .*prompt must be a text, got 5"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "category": ["x"]}]}', "category must be"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "ways": {}}]}', "ways must be a list"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "ways": [1]}]}', "not a demand"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "reads": [1]}]}', "reads must be a list"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "pair": "1"}]}', "pair must be a number"),
+        ("a.json", '{"prompts": [{"prompt": "a disc", "ways": [{"things": 3}]}]}', "not a demand"),
+        (
+            "a.json",
+            '{"prompts": [{"prompt": "3", "ways": [{"things": [{"size": "large"}, {}, {}]}]}]}',
+            "prompt 1 .*no scene of this world",
+        ),
         ("a.json", '{"prompts": [{"prompt": "a circle", "ways": []}]}', "no way to be right"),
         ("a.json", '{"prompts": [{"prompt": "a circle", "ways": [{}]}]}', "not a demand"),
     ],
@@ -258,19 +345,19 @@ def wrong(side):
 @pytest.mark.parametrize("side", [16, 64])
 def test_a_perfect_drawer_scores_all_and_a_wrong_one_nothing(side):
     result = score(perfect(side), draws=1)
-    assert result.exact.mean == result.valid == 1 and result.side == side
-    assert set(result.predicates.values()) == {1.0}
+    assert result.exact.mean == result.valid.mean == 1 and result.side == side
+    assert {each.mean for each in result.predicates.values()} == {1.0}
     assert all(each is None or each.mean == 1 for each in result.categories.values())
     assert (result.categories["texture"] is None) == ("texture" not in result.predicates)
     assert (result.categories["texture"] is None) == (side == 16)
     result = score(wrong(side), draws=1)
-    assert result.exact.mean == result.predicates["number"] == 0 and result.valid == 1
-    assert json.loads(json.dumps(result.to_json()))["exact"]["high"] == 0
+    assert result.exact.mean == result.predicates["number"].mean == 0 and result.valid.mean == 1
+    assert 0 < json.loads(json.dumps(result.to_json()))["exact"]["high"] < 0.02
 
 
 def test_noise_is_not_valid_and_never_right():
     noise = score(lambda texts, seed: torch.rand(len(texts), 3, 16, 16) * 2 - 1, of("colour"), 1)
-    assert noise.valid == noise.exact.mean == 0
+    assert noise.valid.mean == noise.exact.mean == 0
 
 
 def test_large_pictures_are_judged_small_where_asked():
@@ -291,9 +378,80 @@ def test_the_accuracy_is_the_share_of_pictures_and_its_interval_one_over_prompts
 
     one, eight = (score(half, asked, draws) for draws in (1, 8))
     assert one.exact.mean == eight.exact.mean == 0.5
-    assert one.exact == eight.exact
+    assert one.exact.low == pytest.approx(eight.exact.low, abs=0.02)
+    assert one.exact.high == pytest.approx(eight.exact.high, abs=0.02)
     assert 0.35 < eight.exact.high - eight.exact.low < 0.55
     assert eight.draws == 8
+
+
+def test_intervals_have_a_width_where_all_prompts_agree():
+    for draws in (1, 8):
+        result = score(perfect(16), of("colour"), draws)
+        assert result.exact.high == 1 and 0.7 < result.exact.low < 0.9
+        assert 0.7 < result.valid.low < 0.9 and 0.7 < result.predicates["colour"].low < 0.9
+        result = score(wrong(16), of("colour"), draws).exact
+        assert result.low == 0 and 0.1 < result.high < 0.3
+    single = score(perfect(16), prompts()[:1], draws=2).exact
+    assert (single.mean, single.low, single.high) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("n, most", [(20, 0.04), (300, 0.005)])
+def test_intervals_of_one_draw_are_wilsons_and_those_of_more_come_near(n, most):
+    for right in (0, 1, n // 10, n // 2, n - 1, n):
+        rates = [1.0] * right + [0.0] * (n - right)
+        one, more = (over_prompts(rates, draws) for draws in (1, 8))
+        assert one == proportion(torch.tensor(rates) == 1)
+        assert more.mean == one.mean and more.low <= more.mean <= more.high
+        assert abs(more.low - one.low) < most + 0.02 and abs(more.high - one.high) < most + 0.02
+    a, b = (over_prompts([1.0] * (n - 1) + [last], 8) for last in (1.0, 0.875))
+    assert abs(a.low - b.low) < 1 / n  # no jump where one picture of a prompt is wrong
+
+
+@pytest.mark.parametrize("n", [20, 260])
+def test_intervals_over_prompts_cover_the_truth(n):
+    """Prompts' rates from a law with a rare bad kind; eight draws of each."""
+    rng, hit = np.random.default_rng(0), 0
+    for _ in range(200):
+        own = np.where(rng.random(n) < 0.05, 0.2, 0.97)
+        found = over_prompts((rng.binomial(8, own) / 8).tolist(), 8)
+        hit += found.low <= 0.05 * 0.2 + 0.95 * 0.97 <= found.high
+    assert hit >= 0.9 * 200
+
+
+def test_prompts_about_texture_alone_are_refused_for_small_pictures(tmp_path):
+    file = tmp_path / "a.txt"
+    for text in ("a dotted thing", "two striped things", "a plain shape"):
+        file.write_text(text)
+        assert load(file)[0].text == load(file, 64)[0].text == text
+        with pytest.raises(ValueError, match=f"prompt 1 .*{text}.* texture alone.* 32 pixels"):
+            load(file, 32)
+    file.write_text("a dotted circle\ntwo things\na striped thing at the top")
+    assert len(load(file, 16)) == 3
+
+
+def test_texture_alone_is_refused_with_the_first_pictures():
+    drawn = []
+
+    def note(texts, seed):
+        drawn.extend(texts)
+        return perfect(16)(texts, seed)
+
+    with pytest.raises(ValueError, match="64 pixels only"):
+        score(note, of("texture"), draws=8, batch=5)
+    assert len(drawn) == 5
+
+
+def test_a_bar_is_shown_only_where_asked(capsys):
+    score(perfect(16), of("colour"), draws=1)
+    score(perfect(16), of("colour"), draws=1, progress=None)  # standard error is no terminal here
+    assert capsys.readouterr().err == ""
+    score(slow, of("colour"), draws=1, progress=True, batch=10)
+    assert "/20" in capsys.readouterr().err
+
+
+def slow(texts, seed):
+    time.sleep(0.6)
+    return perfect(16)(texts, seed)
 
 
 def test_each_call_has_its_own_seed():

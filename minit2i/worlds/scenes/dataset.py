@@ -7,23 +7,37 @@ from torch import Tensor
 
 from .captions import caption
 from .renderer import render
-from .scene import sample
+from .scene import Scene, sample
+from .splits import part
 
 
 def captioned(
     n: int, seed: int, side: int, number: int | None = None
 ) -> tuple[UInt8[Tensor, "n 3 h w"], list[str]]:
-    """n pictures in 0 … 255 and a caption for each, without held-out compositions.
+    """n pictures in 0 … 255 and a caption for each, without held-out compositions and without texts
+    that are kept for choosing and measuring (`splits`).
 
     Scenes and captions are the same at every side. `number` of things: None for the world's law.
     """
     if n < 1:
         raise ValueError(f"need at least one picture, got {n}")
-    scenes_rng, captions_rng = (np.random.default_rng([seed, k]) for k in (0, 1))
+    rngs = [np.random.default_rng([seed, k]) for k in (0, 1)]
     pictures = torch.empty(n, 3, side, side, dtype=torch.uint8)
-    texts = []
-    for part in torch.arange(n).split(4096):  # whole tables of floats would take gigabytes
-        scenes = [sample(scenes_rng, number) for _ in part]
-        pictures[part] = ((render(scenes, side) + 1) * 127.5).round().byte()
-        texts += [caption(scene, captions_rng) for scene in scenes]
+    texts: list[str] = []
+    for rows in torch.arange(n).split(4096):  # whole tables of floats would take gigabytes
+        scenes, own = zip(*(_example(*rngs, number) for _ in rows), strict=True)
+        pictures[rows] = ((render(scenes, side) + 1) * 127.5).round().byte()
+        texts += own
     return pictures, texts
+
+
+def _example(
+    scenes: np.random.Generator, captions: np.random.Generator, number: int | None
+) -> tuple[Scene, str]:
+    """A scene and a caption for training. Both are drawn anew where the text is not for it: another
+    caption for the same scene would shift the law of scenes given a caption."""
+    while True:
+        scene = sample(scenes, number)
+        text = caption(scene, captions)
+        if part(text) == "training":
+            return scene, text

@@ -122,6 +122,10 @@ class Demand:
         ]
         return {name: outcomes[name] for name in PREDICATES if name in outcomes}
 
+    def untextured(self) -> "Demand":
+        """What of it can be seen below 64 pixels."""
+        return replace(self, things=tuple(replace(w, texture=None) for w in self.things))
+
     def possible(self, unseen: bool | None = None) -> bool:
         """Whether any legal scene meets the demand; with `unseen` False, any without a held-out
         composition, with True, any with one."""
@@ -184,8 +188,10 @@ class Demand:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Demand":
+    def from_json(cls, data: Any) -> "Demand":
         """The demand that `to_json` wrote. Raises ValueError for anything else."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"not a demand: {data!r}")
         try:
             things = tuple(Wanted(**thing) for thing in data["things"])
             return cls(things, tuple((i, r, j) for i, r, j in data.get("relations", ())))

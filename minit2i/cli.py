@@ -11,7 +11,12 @@ Heavy imports wait until a command needs them, so that help and a wrong word ans
 """
 
 import json
+import os
+import shlex
+import signal
 import sys
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +94,8 @@ def draw(
     device: str,
 ) -> None:
     """Draw PROMPT with a trained system and save it as a picture."""
-    import torch
-
     from . import systems
-    from .checkpoint import SHIPPED, write
+    from .checkpoint import write
     from .picture import png
 
     if out.suffix.lower() != ".png":
@@ -100,11 +103,18 @@ def draw(
     settings = {"guidance": guidance, "steps": steps}
     settings = {key: value for key, value in settings.items() if value is not None}
     kind = systems.get(system)
-    torch.set_num_threads(kind.threads)
-    drawer = kind.load(source or SHIPPED, _device(device))
+    _limit_threads(kind)
+    drawer = _load(kind, source, device)
+    read, whole = drawer.read(prompt)
+    if read < whole:
+        print(
+            f"only the first {read} of the prompt's {whole} tokens are read: the rest is ignored",
+            file=sys.stderr,
+        )
     images = drawer.draw([prompt] * count, seed=seed, **settings)
     write(out, png(images))
-    print(f"{out}: {count} × {prompt!r} by {system}, seed {seed}")
+    told = prompt if len(prompt) <= 100 else f"{prompt[:99]}…"
+    print(f"{out}: {count} × {told!r} by {system}, seed {seed}")
 
 
 @main.command()
@@ -120,40 +130,129 @@ def draw(
     type=click.Path(path_type=Path),
     help="Folder of your own captioned pictures, with metadata.jsonl or metadata.csv.",
 )
+@click.option("--batch", type=int, help="Samples in each step; default: the recipe's.")
+@click.option("--accumulate", type=int, help="Parts into which a batch is cut to save memory.")
+@click.option("--precision", help="float32 (default) or bfloat16.")
+@click.option("--compile", is_flag=True, help="Translate the model first: minutes, then faster.")
+@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too.")
 @device_option
 def train(
-    name: str, out: Path | None, steps: int | None, seed: int, source: Path | None, device: str
+    name: str,
+    out: Path | None,
+    steps: int | None,
+    seed: int,
+    source: Path | None,
+    tensorboard: bool,
+    device: str,
+    **changes: Any,
 ) -> None:
     """Train the system NAME by its recipe. Stopped and called again, it goes on where it was.
     Under torchrun the processes share each batch."""
-    import torch
-    from tqdm import tqdm
-
     from . import parallel, recipes
     from .checkpoint import SHIPPED
 
-    recipe, device = recipes.get(name), _device(device)
-    torch.set_num_threads(recipe.system.threads)
+    recipe, chosen = recipes.get(name), _device(device)
+    _limit_threads(recipe.system)
     total = recipe.config.steps if steps is None else steps
     if source is not None and out is None:
         raise ValueError("--data needs --out, the folder for your model")
-    with parallel.processes(device):
-        silent = not parallel.is_main()
-        with tqdm(total=total, desc=name, mininterval=0.5, delay=1e-3, disable=silent) as bar:
-            try:
-                for step in recipes.run(name, out, total, seed, device, source):
+    # What was not given is not in the card's command.
+    given = None if (device, chosen) == ("auto", "cpu") else chosen
+    changes = {k: v for k, v in changes.items() if v is not None and v is not False}
+    folder = out or SHIPPED
+    before = _stamp(folder, name)
+    with parallel.processes(chosen):
+        run = recipes.run(name, out, total, seed, given, source, changes, tensorboard)
+        trained = _follow(run, name, total)
+        if parallel.is_main():
+            if not trained and _stamp(folder, name) == before:
+                print(f"{folder} holds this very run, finished: there is nothing left to do")
+            _report(recipe.system.load(folder).card, folder)
+
+
+def _follow(steps: Generator, name: str, total: int) -> bool:
+    """Goes through the steps of a run with a progress bar; whether there were any.
+
+    A first Ctrl-C waits for the end of the step and saves, a second one stops at once.
+    """
+    from tqdm import tqdm
+
+    from . import parallel
+
+    alone, step = parallel.world() == 1, None
+    silent = not parallel.is_main()
+    with tqdm(total=total, desc=name, mininterval=0.5, delay=1e-3, disable=silent) as bar:
+        try:
+            with _Held() as held, closing(steps):
+                for step in steps:
                     bar.update(step.index - bar.n)
                     if step.index % 10 == 0:  # to read a figure is to wait for a GPU
                         bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-            except KeyboardInterrupt:
-                if parallel.world() > 1:
-                    raise
-                bar.close()
-                raise click.ClickException(
-                    "stopped; the same command goes on from the last saved step"
-                ) from None
-        if parallel.is_main():
-            _show(recipe.system.load(out or SHIPPED).card["evaluation"])
+                    if held.asked:
+                        break
+                    held.wait = alone and step.index < total  # what follows may take minutes
+        except KeyboardInterrupt:
+            if not alone:
+                raise
+            bar.close()
+            raise click.ClickException(
+                "stopped; the same command goes on from the last saved step"
+            ) from None
+    if step is not None and held.asked:
+        raise click.ClickException(
+            f"stopped after step {step.index}, which is saved; the same command goes on from there"
+        )
+    return step is not None
+
+
+class _Held:
+    """Within it Ctrl-C is noted in `asked` where `wait` is set; a second one acts as ever."""
+
+    def __init__(self) -> None:
+        self.wait = self.asked = False
+
+    def _note(self, number: int, frame: Any) -> None:
+        if not self.wait or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        os.write(2, b"\nstopping after this step; Ctrl-C once more stops at once\n")  # reentrant
+
+    def __enter__(self) -> "_Held":
+        self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+
+def _stamp(folder: Path, name: str) -> int | None:
+    """When the checkpoint was written, if there is one."""
+    file = folder / f"{name}.safetensors"
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _limit_threads(kind: type) -> None:
+    """As many threads as suit the system, unless torchrun or the user has said how many."""
+    import torch
+
+    from . import parallel
+
+    if not parallel.started() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(kind.threads)
+
+
+def _load(kind: type, source: Path | None, device: str) -> Any:
+    """The trained system. Raises ValueError where it is missing, and where it is unfinished."""
+    from .checkpoint import SHIPPED
+
+    folder = source or SHIPPED
+    begun = (folder / f"{kind.name}.run" / "config.json").exists()
+    if begun and _stamp(folder, kind.name) is None:
+        raise ValueError(
+            f"the training of {kind.name} in {folder} is not finished: the same train command "
+            "goes on with it, and writes the checkpoint at the end"
+        )
+    return kind.load(folder, _device(device))
 
 
 @main.command()
@@ -176,14 +275,14 @@ def evaluate(
     device: str,
 ) -> None:
     """Measure the system NAME as its model card does, or on prompts of your own."""
-    import torch
-
     from . import recipes
     from .checkpoint import SHIPPED
 
     recipe = recipes.get(name)
-    torch.set_num_threads(recipe.system.threads)
-    system = recipe.system.load(source or SHIPPED, _device(device))
+    _limit_threads(recipe.system)
+    system = _load(recipe.system, source, device)
+    if prompts is None and (told := _unjudged(system.card, source or SHIPPED)):
+        raise ValueError(f"{told}; --prompts FILE measures scenes of the captioned world")
     chosen = {} if seed is None else {"seed": seed}
     if prompts is not None:
         figures = recipes.evaluate_prompts(system, prompts, **chosen)
@@ -195,10 +294,33 @@ def evaluate(
         _show(figures)
 
 
+def _report(card: dict[str, Any], folder: Path) -> None:
+    """How good a system is that was trained in a folder."""
+    if told := _unjudged(card, folder):
+        print(told)
+    else:
+        _show(card["evaluation"])
+
+
+def _unjudged(card: dict[str, Any], folder: Path) -> str:
+    """Why there are no figures for a system, and what to do instead; "" where there are some."""
+    from .recipes import FOLDER
+
+    name, data = card["system"], card.get("data", {})
+    if not data.get("name", "").startswith(FOLDER):
+        return ""
+    ask = ["python", "-m", "minit2i", "draw", "WORDS OF YOUR OWN", "--system", name]
+    ask = shlex.join([*ask, "--from", str(folder), "--out", "picture.png"])
+    cut = f" ({data['captions cut']:,} captions cut)" if data.get("captions cut") else ""
+    return (
+        f"trained on {data['name']}{cut}: no judge can read such pictures; look at the "
+        f"sample sheets in {folder / f'{name}.run' / 'samples'}, or draw with: {ask}"
+    )
+
+
 def _show(figures: list[dict[str, float | str]]) -> None:
     """A table of figures, one row each."""
     if not figures:
-        print("no judge can read these pictures: look at the sample sheets")
         return
     rows = [list(figures[0])]
     rows += [[x if isinstance(x, str) else f"{x:.4g}" for x in row.values()] for row in figures]

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -73,6 +74,21 @@ def check_equal(what: str, value: Any) -> None:
             f"the processes must begin alike, but {what} of process {odd[0]} is not that of "
             f"process 0: seed torch and numpy alike before building the model and the data"
         )
+
+
+@contextmanager
+def first() -> Iterator[None]:
+    """The first process goes through the block before the others: what it makes, they find."""
+    if world() == 1:
+        yield
+        return
+    store = dist.distributed_c10d._get_default_store()
+    turn = f"first {store.add(f'turns of {rank()}', 1)}"
+    while not is_main() and not store.check([turn]):  # a barrier would give up after minutes
+        time.sleep(0.1)
+    yield
+    if is_main():
+        store.set(turn, "done")
 
 
 class _Gather(torch.autograd.Function):

@@ -4,8 +4,11 @@ A recipe ends in a checkpoint whose card says by which command, on which data, f
 good it is. A system trains on the course's own data, or on a folder of the user's own pictures.
 """
 
+import json
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import benchmark, parallel
-from .checkpoint import SHIPPED, fingerprint
+from . import figures, parallel
+from .checkpoint import SHIPPED, CheckpointError, fingerprint, load, to_json
 from .evaluate import evaluate_digits
+from .figures import DEVELOPMENT, FRESH, Figures
 from .findings import machine
-from .runs import Run
+from .runs import Run, check
 from .systems.base import Base
 from .systems.digits import WORDS, Digits, label
 from .systems.system import System
@@ -29,19 +33,16 @@ from .worlds.scenes.dataset import captioned
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Guidance scales that are evaluated."""
-DEVELOPMENT, FRESH = 100_000, 200_000
-"""First seeds of the drawings on which the scale is chosen, and of those that are reported."""
 VOCABULARY = 512
 """Tokens of a tokenizer at most."""
 SCENES = 120_000
 """Captioned scenes that `base` is trained on."""
+WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
+"""What cards call the data; a folder's name follows the last."""
 SHEET = 1000
 """Steps between two sample sheets."""
 
-BATCH = 65
-"""Pictures drawn at a time in an evaluation."""
-
-Figures = list[dict[str, Any]]
+evaluate_base, evaluate_prompts = figures.evaluate_base, figures.evaluate_prompts
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class Recipe:
     config      steps, batch, learning rate and the like
     prepare     (seed, folder of the user's pictures or None) -> what is trained
     evaluate    (system, seed) -> the figures of the card
+    data        what the card calls the course's data for it
     """
 
     system: type[System]
     config: TrainConfig
     prepare: Callable[[int, Path | None], Prepared]
     evaluate: Callable[..., Figures]
+    data: str
 
 
 def run(
@@ -76,43 +79,57 @@ def run(
     out: Path | str | None = None,
     steps: int | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | None = None,
     source: Path | None = None,
-) -> Iterator[Step]:
+    changes: Mapping[str, Any] | None = None,
+    tensorboard: bool = False,
+) -> Generator[Step, None, None]:
     """Trains the system and writes out/NAME.safetensors and its card.
 
-    steps   the recipe's if None
-    source  a folder of captioned pictures (`worlds.folder`) instead of the course's data
+    steps     the recipe's if None
+    device    the CPU if None
+    source    a folder of captioned pictures (`worlds.folder`) instead of the course's data
+    changes   other fields of the recipe's `TrainConfig`
 
     The run's configuration, log and sample sheets are in out/NAME.run (`runs.Run`), with the state
     from which a run that was stopped goes on; beside the course's own checkpoints the folder is
-    removed at the end.
+    removed at the end. Where `out` holds this very run, finished, nothing is done.
+
+    Raises ValueError for a folder that cannot be written to or holds another run, and what
+    `worlds.folder.load` and `train` raise.
     """
-    recipe = get(name)
+    recipe, changes = get(name), changes or {}
+    config = _config(recipe.config, steps, seed, changes)
+    where = "cuda" if device and parallel.world() > 1 and device.startswith("cuda") else device
+    given = {"data": source, "out": out, "device": where, "tensorboard": tensorboard, **changes}
     out = SHIPPED if out is None else Path(out)
     work = out / f"{name}.run"
-    steps = recipe.config.steps if steps is None else steps
-    warmup = min(recipe.config.warmup, steps)
-    config = replace(recipe.config, seed=seed, steps=steps, warmup=warmup)
+    made = {"system": name, "training": asdict(config)}
+    about = {"name": _name(source) if source else recipe.data}
+    check(work, {**made, "data": about})  # before the data, which may take minutes
     torch.manual_seed(seed)
     prepared = recipe.prepare(seed, source)
-    system = prepared.system.to(device)
-    made = {"system": name, "training": asdict(config), "data": prepared.about}
-    record = Run(work, {**made, "config": system.config})
-    for step in record.follow(train(system.model, prepared.data, config, work), config.batch):
-        if step.index % SHEET == 0 or step.index == config.steps:
-            record.sheet(step.index, _sample(system, step.ema, prepared.prompts))
-        yield step
+    made["data"] = prepared.about
+    system = prepared.system.to(device or "cpu")
+    if out != SHIPPED and _is_finished(out / name, {**made, "config": system.config}):
+        return
+    record = Run(work, {**made, "config": system.config}, tensorboard)
+    steps = train(system.model, prepared.data, config, work)
+    with closing(record.follow(steps, config.batch)) as followed:
+        for step in followed:
+            if step.index % SHEET == 0 or step.index == config.steps:
+                record.sheet(step.index, _sample(system, step.ema, prepared.prompts))
+            yield step
     if not parallel.is_main():
         return
     system.half().float()  # what is saved is what is evaluated
-    command = f"python -m minit2i train {name} --steps {config.steps} --seed {seed}"
+    log = record.entries()
     system.save(
         {
-            "command": command + (f" --data {source.name}" if source else ""),
+            "command": _command(name, config, given),
             **made,
-            "seconds": round(record.entries()[-1]["seconds"], 1),
-            "machine": machine(device),
+            "seconds": round(log[-1]["seconds"] if log else 0.0, 1),
+            "machine": machine(device or "cpu"),
             "evaluation": [] if source else recipe.evaluate(system),
         },
         out,
@@ -121,6 +138,37 @@ def run(
         shutil.rmtree(work)
     else:
         (work / "training.safetensors").unlink()
+
+
+def _config(
+    config: TrainConfig, steps: int | None, seed: int, changes: Mapping[str, Any]
+) -> TrainConfig:
+    """A recipe's configuration as one run has it."""
+    steps = config.steps if steps is None else steps
+    return replace(config, seed=seed, steps=steps, warmup=min(config.warmup, steps), **changes)
+
+
+def _command(name: str, config: TrainConfig, given: Mapping[str, Any]) -> str:
+    """The command that makes this run again, with the options that were given."""
+    words = ["python", "-m", "minit2i", "train", name, "--steps", config.steps]
+    words += ["--seed", config.seed]
+    for option, value in given.items():
+        if value is True:
+            words.append(f"--{option}")
+        elif value is not None and value is not False:
+            words += [f"--{option}", value]
+    return shlex.join(map(str, words))
+
+
+def _is_finished(path: Path, made: dict[str, Any]) -> bool:
+    """Whether the checkpoint there was made by just this."""
+    if not path.with_suffix(".safetensors").exists():
+        return False
+    try:
+        card, made = load(path)[1], json.loads(to_json(made))
+    except CheckpointError:
+        return False
+    return all(card.get(key) == value for key, value in made.items())
 
 
 def _sample(system: System, average: nn.Module, prompts: list[str]) -> Tensor:
@@ -136,10 +184,10 @@ def prepare_digits(seed: int, source: Path | None) -> Prepared:
     """The handwriting of scikit-learn, or the user's own with captions that name a digit."""
     if source is None:
         data = digits.load("train")
-        about = {"name": "digits/train", "images": len(data["x"]), "sha256": fingerprint(data)}
+        about = {"name": DIGITS, "images": len(data["x"]), "sha256": fingerprint(data)}
         return Prepared(Digits(), data, about, list(WORDS))
-    pictures = folder.load(source, 8)
-    labels = torch.tensor([label(text) for text in pictures.captions])
+    pictures = _pictures(source, 8)
+    labels = torch.tensor(_labels(pictures))
     grey = torch.from_numpy(np.array(pictures.images)).float().mean(1, keepdim=True) / 127.5 - 1
     return Prepared(Digits(), {"x": grey, "y": labels}, _about(pictures), list(WORDS))
 
@@ -148,18 +196,48 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
     """The captioned world, or the user's pictures with a tokenizer trained on their captions."""
     if source is None:
         pictures, texts = captioned(SCENES, seed, 16)
-        about = {"name": "captioned world", "images": SCENES, "seed": seed}
+        about = {"name": WORLD, "images": SCENES, "seed": seed}
     else:
-        own = folder.load(source, 16)
+        own = _pictures(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
     system = Base(Tokenizer.train(texts, VOCABULARY).merges)
     tokens = system.tokenizer.batch(texts, system.config["text"]["length"]).int()
+    if source is not None:
+        about["captions cut"] = sum(read < whole for read, whole in map(system.read, texts))
     return Prepared(system, {"x": pictures, "tokens": tokens}, about, texts[:16])
+
+
+def _pictures(source: Path, size: int) -> folder.CaptionedPictures:
+    """The user's pictures; of several processes the first makes the cache."""
+    with parallel.first():
+        return folder.load(source, size, progress=parallel.is_main())
+
+
+def _labels(pictures: folder.CaptionedPictures) -> list[int]:
+    """The digits that the captions name. Raises ValueError that lists those that name none."""
+    labels, bad = [], []
+    for name, text in zip(pictures.names, pictures.captions, strict=True):
+        try:
+            labels.append(label(text))
+        except ValueError:
+            bad.append(f"{name}: {text if len(text) <= 60 else text[:59] + '…'!r}")
+    if bad:
+        more = f"; and {len(bad) - 20} more" if len(bad) > 20 else ""
+        raise ValueError(
+            f"{len(bad)} of {len(pictures.names)} captions name no digit ({'; '.join(bad[:20])}"
+            f"{more}): write one of {', '.join(WORDS)}, or 0 to 9, or train base"
+        )
+    return labels
+
+
+def _name(source: Path) -> str:
+    """What a card calls a folder of the user's."""
+    return f"{FOLDER}{source.resolve().name}"
 
 
 def _about(pictures: folder.CaptionedPictures) -> dict[str, Any]:
     return {
-        "name": f"a folder: {pictures.source.name}",
+        "name": _name(pictures.source.parent),
         "images": len(pictures.images),
         "sha256": pictures.fingerprint,
         "report": pictures.report(),
@@ -177,77 +255,16 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
     ]
 
 
-def evaluate_base(system: Base, seed: int = FRESH, prompts: int = 1000, draws: int = 8) -> Figures:
-    """Share of pictures that are exactly right, with a 95 % interval over prompts.
-
-    On `prompts` fresh ones each about one, two and three things and with held-out compositions, on
-    half as many of two and three things that count or name places, and on MiniDrawBench by
-    category, each of its prompts drawn `draws` times. Texture is not scored below 64 pixels.
-    """
-    few = max(2, prompts // 2)
-    sets = {
-        **{name: benchmark.fresh(prompts, n) for n, name in benchmark.NUMBERS.items()},
-        "held-out compositions": benchmark.fresh(prompts, 2, unseen=True),
-        "counts": _fresh(few, lambda prompt: {"two", "three", "pair"} & {*prompt.text.split()}),
-        "places": _fresh(few, lambda prompt: all(t.place for t in prompt.ways[0].things)),
-    }
-    figures = []
-    for k, (name, asked) in enumerate(sets.items()):
-        figures += _measured(system, name, asked, 1, seed + 10_000 * k)
-    return figures + _measured(system, "MiniDrawBench", benchmark.prompts(), draws, seed + 100_000)
-
-
-def evaluate_prompts(system: System, file: Path, seed: int = FRESH, draws: int = 8) -> Figures:
-    """The same on the prompts of a file (`benchmark.load`), each drawn `draws` times.
-
-    Raises ValueError for a system that draws no scenes, and for prompts that cannot be read.
-    """
-    if isinstance(system, Digits):
-        raise ValueError("digits draws no scenes: its prompts are the ten digits' words")
-    return _measured(system, file.name, benchmark.load(file), draws, seed)
-
-
-def _measured(
-    system: System, name: str, asked: Sequence[benchmark.Prompt], draws: int, seed: int
-) -> Figures:
-    """Exact accuracy as a row, and one for each category where there are several."""
-
-    def draw(texts: list[str], call: int) -> Tensor:
-        return system.draw(texts, seed=seed + BATCH * call)  # picture k has the seed's k-th next
-
-    score = benchmark.score(draw, asked, draws, batch=BATCH)
-    rows = {name: score.exact}
-    if len(score.categories) > 1:
-        rows |= {f"  {key}": value for key, value in score.categories.items() if value}
-    return [
-        {
-            "prompts": key,
-            "exact": round(r.mean, 4),
-            "low": round(r.low, 4),
-            "high": round(r.high, 4),
-        }
-        for key, r in rows.items()
-    ]
-
-
-def _fresh(n: int, wanted: Callable[[benchmark.Prompt], Any]) -> list[benchmark.Prompt]:
-    """n fresh prompts of two and of three things, half each, that are as wanted."""
-    found = []
-    for things in (2, 3):
-        some = filter(wanted, benchmark.fresh(10 * n, things))
-        found += [replace(prompt, category="") for prompt in some][: n // 2]
-    return found
-
-
 RECIPES = {
     "base": Recipe(
         Base,
         TrainConfig(6000, batch=64, lr=2e-3, warmup=200, ema=0.998, fused=True),
         prepare_base,
         evaluate_base,
+        WORLD,
     ),
     "digits": Recipe(
-        Digits, TrainConfig(2500, batch=256, lr=2e-3), prepare_digits, evaluate_all_digits
+        Digits, TrainConfig(2500, batch=256, lr=2e-3), prepare_digits, evaluate_all_digits, DIGITS
     ),
 }
 

@@ -12,7 +12,8 @@ than the last checkpoint is cut back first, so that no step stands in it twice.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from torch import Tensor
 from . import parallel
 from .checkpoint import check_folder, to_json, write
 from .picture import png
-from .train import Step
+from .train import Step, differences
+
+CONFIG = "config.json"
 
 
 class Run:
@@ -39,35 +42,26 @@ class Run:
         self.folder = Path(folder)
         self.log = self.folder / "log.jsonl"
         self.board = _Board(self.folder / "tensorboard") if tensorboard else None
-        check_folder(self.folder)
-        path = self.folder / "config.json"
-        if not path.exists():
-            if parallel.is_main():
-                write(path, to_json(config).encode())
-            return
-        try:
-            there = _flat(json.loads(path.read_text("utf-8")))
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is damaged ({error}); choose another folder, or empty it"
-            ) from None
-        here = _flat(json.loads(to_json(config)))
-        keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-        if keys:
-            told = ", ".join(
-                f"{key} {there.get(key)} there and {here.get(key)} here" for key in keys
-            )
-            raise ValueError(
-                f"{self.folder} holds another run ({told}); choose another folder, or empty it"
-            )
+        check(self.folder, config, partly=False)
+        if parallel.is_main() and not (path := self.folder / CONFIG).exists():
+            write(path, to_json(config).encode())
 
-    def follow(self, steps: Iterator[Step], images: int, every: int = 50) -> Iterator[Step]:
+    def follow(
+        self, steps: Generator[Step, None, None], images: int, every: int = 50
+    ) -> Generator[Step, None, None]:
         """Passes the steps of `train` on, and logs the first, the last and every `every`-th.
+        Closed, it closes `steps`.
 
         images   pictures in a step. Seconds are those spent in training, not by the caller.
 
         Raises ValueError where the log cannot be written; what was saved before stays whole.
         """
+        with closing(steps):
+            yield from self._follow(steps, images, every)
+
+    def _follow(
+        self, steps: Generator[Step, None, None], images: int, every: int
+    ) -> Generator[Step, None, None]:
         seconds = mark = 0.0
         step, first, logged = None, None, 0
         begun = time.perf_counter()
@@ -79,9 +73,11 @@ class Run:
                 figures = step.loss, step.grad_norm  # waits for the device, within the time taken
             seconds += time.perf_counter() - begun
             if wanted:
-                self._write(
-                    step, figures, (step.index - logged) * images / (seconds - mark), seconds
-                )
+                rate = (step.index - logged) * images / (seconds - mark)
+                try:
+                    self._write(step, figures, rate, seconds)
+                except ValueError as error:
+                    steps.throw(error)  # it saves no state that the log does not reach
                 logged, mark = step.index, seconds
             yield step
             begun = time.perf_counter()
@@ -156,6 +152,30 @@ class _Board:
         for name in ("loss", "lr", "grad_norm", "images_per_second"):
             self.writer.add_scalar(name, entry[name], entry["step"])
         self.writer.flush()
+
+
+def check(folder: Path | str, known: Mapping[str, Any], partly: bool = True) -> None:
+    """Whether a run can be in the folder, before anything is prepared for it.
+
+    known    the run's configuration, or, `partly`, those entries of it that are known already
+
+    Raises ValueError for a folder that cannot be written to or holds another run.
+    """
+    check_folder(folder)
+    path = Path(folder) / CONFIG
+    if not path.exists():
+        return
+    try:
+        there = _flat(json.loads(path.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); choose another folder, or empty it"
+        ) from None
+    here = _flat(json.loads(to_json(known)))
+    if partly:
+        there = {key: there.get(key) for key in here}
+    if told := differences(there, here):
+        raise ValueError(f"{folder} holds another run ({told}); choose another folder, or empty it")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ class TextConfig:
     Raises ValueError for values that make no encoder.
     """
 
-    length: int = 64
+    length: int = 96
     width: int = 128
     depth: int = 2
     heads: int = 4

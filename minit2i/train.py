@@ -1,8 +1,9 @@
 """One training loop for every model: a generator that yields a `Step`; the caller plots or prints.
 
 A model is a module whose `forward(batch)` is its scalar loss. With an `out` folder the loop leaves
-a checkpoint of its whole state there, and goes on from it: a run that was killed at any moment and
-started again ends in the same weights, bit for bit, as one that was not.
+a checkpoint of its whole state there every minute, and where it is closed, and goes on from it: a
+run that was killed at any moment and started again ends in the same weights, bit for bit, as one
+that was not.
 
 Inside `parallel.processes` the run is shared: every process draws the same joint batch and takes
 its part of it, so that a loss which is a mean over samples has the gradient of one process with
@@ -12,7 +13,8 @@ the joint batch, up to rounding. All processes must iterate; the first one write
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +37,10 @@ model's device once, but for memory-mapped columns (`numpy.memmap`), which are r
 PRECISIONS = ("float32", "bfloat16")
 ASK = 50
 """Steps between two questions to a GPU whether training has diverged."""
+SECONDS = 60.0
+"""Between two checkpoints at most: what a run that is killed can lose."""
+AGREE = 10
+"""Steps between two looks at the clock of the first of several processes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class TrainConfig:
     clip            largest norm of the gradient; infinity for no limit
     weight_decay    AdamW's
     seed            of the batches and of the loss's own noise
-    save_every      steps between checkpoints, where there is a folder for them
+    save_every      steps between checkpoints, where there is a folder for them; there is one every
+                    minute as well
     betas           AdamW's
     accumulate      parts into which a batch is cut to save memory, their gradients averaged: the
                     same step for a loss that is a mean over samples, another one for a loss that
@@ -136,9 +143,10 @@ class Step:
 
 def train(
     model: nn.Module, data: Data, config: TrainConfig, out: Path | str | None = None
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Trains with AdamW and yields after each step. Exhausted, it leaves the averaged weights in
-    `model`; abandoned half-way, the latest weights.
+    `model`; closed half-way, the latest weights, and in `out` the state after the last step (of a
+    single process: several cannot know that all were closed at one step).
 
     The loss draws from torch's global random state, which is the loop's own during a step and the
     caller's between steps. `out` is a folder: training resumes where it holds a checkpoint. On a
@@ -169,6 +177,7 @@ def train(
     _check_alike(model, state.run, first)
     gradient = _Gradient(model, config, noise)
     watch = _Watch(config, optimizer, late)
+    due = _Due(config, first)
 
     for step in range(first, config.steps):
         model.train()
@@ -181,10 +190,17 @@ def train(
         watch.look(step + 1, loss, norm)
         optimizer.step()
         update_average(average, model, config.ema_at(step))
-        if out is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+        if out is not None and due.after(step + 1):
             watch.ask()
             state.save(out, step + 1)
-        yield Step(step + 1, config.lr_at(step), average, (loss, norm))
+            due.saved(step + 1)
+        try:
+            yield Step(step + 1, config.lr_at(step), average, (loss, norm))
+        except GeneratorExit:
+            if out is not None and due.last < step + 1 and parallel.world() == 1:
+                watch.ask()
+                state.save(out, step + 1)
+            raise
     watch.ask()
     model.load_state_dict(average.state_dict())
     model.eval()
@@ -197,6 +213,21 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(theirs, ours, 1 - decay)
     for mine, new in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(new)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Where two flat configurations differ, in words short enough for a message; "" if nowhere."""
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    told = [
+        f"{key} {_short(there.get(key))} there and {_short(here.get(key))} here" for key in keys
+    ]
+    more = [f"and {len(told) - 5} more"] if len(told) > 5 else []
+    return ", ".join(told[:5] + more)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-19:]}"
 
 
 def _share(size: int) -> slice:
@@ -390,6 +421,28 @@ class _Watch:
             )
 
 
+class _Due:
+    """When to save: by the step, by the clock, and at the end."""
+
+    def __init__(self, config: TrainConfig, first: int):
+        self.config, self.last, self.time = config, first, time.monotonic()
+
+    def after(self, step: int) -> bool:
+        """Whether the state after this step is to be saved; the same for all processes."""
+        if step % self.config.save_every == 0 or step == self.config.steps:
+            return True
+        if parallel.world() == 1:
+            return self._late()
+        return step % AGREE == 0 and parallel.collect(self._late())[0]
+
+    def _late(self) -> bool:
+        return time.monotonic() - self.time >= SECONDS
+
+    def saved(self, step: int) -> None:
+        """To be called when the state after this step has been saved."""
+        self.last, self.time = step, time.monotonic()
+
+
 class _Noise:
     """torch's global random state while a step runs; outside it, the caller's comes back."""
 
@@ -462,10 +515,7 @@ class _State:
         if card.get("kind") != "training state":
             raise checkpoint.CheckpointError(f"{path} is not the state of a training; {remedy}")
         there = card["run"]
-        if other := [key for key in self.run if there.get(key) != self.run[key]]:
-            told = ", ".join(
-                f"{key} {there.get(key)} there and {self.run[key]} here" for key in other
-            )
+        if told := differences({key: there.get(key) for key in self.run}, self.run):
             raise ValueError(f"{path} belongs to another run ({told}); {remedy}")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}, "noise": {}}
         for name, tensor in tensors.items():

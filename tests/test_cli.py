@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -12,10 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from minit2i import findings, recipes
-from minit2i.checkpoint import SHIPPED
-from minit2i.cli import main
+from minit2i.checkpoint import SHIPPED, load
+from minit2i.cli import _Held, _limit_threads, main
 from minit2i.evaluate import digit_judge
 from minit2i.picture import png
+from minit2i.systems.base import Base
 from minit2i.systems.digits import Digits
 
 
@@ -65,6 +69,108 @@ def test_an_interrupted_command_says_how_to_go_on(command, says, tmp_path, monke
     monkeypatch.setattr(findings, "measure", interrupted)
     done = run(*command.split(), "--out", tmp_path)
     assert done.exit_code == 1 and says in done.output and "Traceback" not in done.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_saves_the_step_and_the_same_command_goes_on(tmp_path):
+    command = [sys.executable, "-m", "minit2i", "train", "digits", "--out", str(tmp_path)]
+    command += ["--steps", "3000", "--device", "cpu"]
+    log = tmp_path / "digits.run" / "log.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (log.exists() and log.read_text().count("\n") > 1) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in said
+    (step,) = map(
+        int, re.findall(r"Error: stopped after step (\d+), which is saved; .* goes", said)
+    )
+    assert step >= 50  # the recipe saves every 500
+    assert load(tmp_path / "digits.run" / "training")[1]["step"] == step
+    again = recipes.run("digits", tmp_path, steps=3000)
+    assert next(again).index == step + 1
+    again.close()
+    unfinished = run("draw", "7", "--system", "digits", "--out", "x.png", "--from", tmp_path)
+    assert "training of digits in" in unfinished.output and "goes on" in unfinished.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_a_second_ctrl_c_stops_at_once_as_does_one_before_and_after_the_steps():
+    with _Held() as held:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        held.wait = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert held.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_run_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.0,))
+    ask = ("train", "digits", "--out", tmp_path, "--steps", "2")
+    assert "finished" not in run(*ask).output
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
+    again = run(*ask)
+    assert again.exit_code == 0 and "holds this very run, finished" in again.output
+    assert {
+        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()
+    } == before
+
+
+def test_threads_are_the_users_and_torchruns_to_choose(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    _limit_threads(Base)
+    assert chosen == [Base.threads]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    _limit_threads(Base)
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    _limit_threads(Base)
+    assert chosen == [Base.threads]
+
+
+def test_options_reach_the_run_and_the_card(tmp_path, monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.0,))
+    told = []
+    monkeypatch.setattr("minit2i.runs._Board", lambda folder: told.append(folder) or Board())
+
+    class Board:
+        def begin(self, step):
+            pass
+
+        write = begin
+
+    options = "--tensorboard --batch 32 --accumulate 2 --precision bfloat16"
+    done = run("train", "digits", "--out", tmp_path, "--steps", "2", *options.split())
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "digits.json").read_text())
+    made = card["training"]
+    assert (made["batch"], made["accumulate"], made["precision"]) == (32, 2, "bfloat16")
+    assert told == [tmp_path / "digits.run" / "tensorboard"] and not made["compile"]
+    start = f"python -m minit2i train digits --steps 2 --seed 0 --out {tmp_path} "
+    assert card["command"] == start + options
+    bad = run("train", "digits", "--out", tmp_path / "b", "--batch", "0")
+    assert bad.exit_code == 1 and "batch must be at least 1" in bad.output
+    bad = run("train", "digits", "--out", tmp_path / "b", "--precision", "half")
+    assert bad.exit_code == 1 and "unknown precision 'half'" in bad.output
+
+
+def test_a_long_prompt_is_drawn_and_what_is_not_read_is_told(tmp_path):
+    torch.manual_seed(0)
+    small = {"widths": (8,), "attention": (0,), "head": 8, "embedding": 16}
+    text = {"width": 16, "depth": 1, "heads": 2, "length": 16}
+    Base([], text=text, unet=small).save({}, tmp_path)
+    ask = ("--out", tmp_path / "a.png", "--from", tmp_path, "--steps", "1")
+    done = run("draw", "x" * 5000, *ask)
+    assert done.exit_code == 0 and len(done.stdout) < 300 and "xxx…'" in done.stdout
+    told = "only the first 14 of the prompt's 5001 tokens are read: the rest is ignored\n"
+    assert done.stderr == told
+    assert run("draw", "x" * 13, *ask).stderr == ""
 
 
 def test_the_same_seed_draws_the_same_file(tmp_path):
@@ -122,7 +228,7 @@ def test_train_makes_a_checkpoint_that_draws(tmp_path, monkeypatch):
         "digits.safetensors",
     ]
     card = json.loads((tmp_path / "digits.json").read_text())
-    assert card["command"] == "python -m minit2i train digits --steps 3 --seed 0"
+    assert card["command"] == f"python -m minit2i train digits --steps 3 --seed 0 --out {tmp_path}"
     assert [row["guidance"] for row in card["evaluation"]] == [1.0, 2.0]
     assert sum(row["chosen"] for row in card["evaluation"]) == 1
     out, shipped = tmp_path / "a.png", tmp_path / "b.png"
@@ -141,7 +247,7 @@ def test_training_that_was_stopped_goes_on(tmp_path, monkeypatch):
     for _ in range(2):
         next(steps)
     steps.close()
-    assert [s.loss for s in recipes.run("digits", tmp_path / "b", steps=4)] == whole
+    assert [s.loss for s in recipes.run("digits", tmp_path / "b", steps=4)] == whole[2:]
     weights = [(tmp_path / x / "digits.safetensors").read_bytes()[-1000:] for x in "ab"]
     assert weights[0] == weights[1]
 

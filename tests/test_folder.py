@@ -651,6 +651,60 @@ class TestCache:
         assert mine.images.filename == others[0].images.filename
         assert len(list((tmp_path / ".minit2i").iterdir())) == 1
 
+    def test_a_good_cache_of_another_process_is_never_removed(self, tmp_path, monkeypatch):
+        """Both find the old cache damaged; the other puts a good one there in between."""
+        many(tmp_path, 4)
+        load(tmp_path, 8, progress=False)
+        (images,) = (tmp_path / ".minit2i").glob("8-*/images.npy")
+        images.write_bytes(b"")
+        fill, recall, remove = folder._fill, folder._recall, folder.shutil.rmtree
+        others, removed, filled = [], [], []
+
+        def late(path, size):
+            found = recall(path, size)
+            if filled and not others and found is None:
+                others.append(None)
+                others[0] = load(tmp_path, 8, progress=False)
+            return found
+
+        monkeypatch.setattr(folder, "_fill", lambda *a: (fill(*a), filled.append(None)))
+        monkeypatch.setattr(folder, "_recall", late)
+        monkeypatch.setattr(
+            folder.shutil,
+            "rmtree",
+            lambda path, **how: (removed.append(bool(recall(path, 8))), remove(path, **how)),
+        )
+        mine = load(tmp_path, 8, progress=False)
+        assert others and np.array_equal(mine.images, others[0].images)
+        assert True not in removed[:-1]  # the last is the own draft, which was not needed
+        assert len(list((tmp_path / ".minit2i").iterdir())) == 1
+
+    def test_dead_runs_are_cleared_away_where_the_cache_is_good(self, tmp_path, reads):
+        many(tmp_path, 4)
+        load(tmp_path, 8, progress=False)
+        old, new, empty = (tmp_path / ".minit2i" / f"draft-{k}" for k in ("old", "new", "empty"))
+        for draft in (old, new, empty):
+            draft.mkdir()
+        (old / "images.npy").touch()
+        (new / "images.npy").touch()
+        past = time.time() - folder.ABANDONED - 1
+        os.utime(old / "images.npy", (past, past))
+        os.utime(empty, (past, past))
+        assert again(tmp_path, reads)[0] == 0
+        assert [draft.exists() for draft in (old, new, empty)] == [False, True, False]
+
+    def test_a_lack_of_memory_is_no_verdict_on_the_picture(self, tmp_path, monkeypatch):
+        many(tmp_path, 10)
+
+        def full(*_):
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, "_square", full)
+            with pytest.raises(ValueError, match=r"too little memory to read .*good0.png; nothing"):
+                load(tmp_path, 8, progress=False)
+        assert not list((tmp_path / ".minit2i").iterdir())
+
     def test_a_failing_disk_is_no_verdict_on_the_picture(self, tmp_path, monkeypatch):
         many(tmp_path, 10)
 

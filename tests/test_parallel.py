@@ -115,6 +115,24 @@ def laws(out):
         found["callers state"] = bool(torch.equal(*states))
         found["losses"] = whole[0]
         found["rank"], found["world"] = parallel.rank(), parallel.world()
+        for _ in range(2):
+            with parallel.first():
+                if parallel.is_main():
+                    time.sleep(0.3)
+                there = len(list(out.glob("turn*")))
+                (out / f"turn{there}-{parallel.rank()}").touch()
+            parallel.collect(None)
+        found["turns"] = sorted(path.name for path in out.glob("turn*"))
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr("minit2i.train.SECONDS", 0.0 if parallel.is_main() else 1e9)
+        long = replace(CONFIG, steps=40, save_every=100)
+        torch.manual_seed(1)
+        run = train(Regression(3, 3).double(), table(), long, out / "clock")
+        list(itertools.islice(run, 19))
+        run.close()
+        parallel.collect(None)
+        found["by the clock"] = checkpoint.load(out / "clock" / "training")[1]["step"]
+        monkeypatch.undo()
         torch.manual_seed(parallel.rank())
         found["models"] = refused(Regression(3, 3).double(), table(), CONFIG)
         torch.manual_seed(0)
@@ -200,6 +218,12 @@ def test_a_shared_run_resumes_bit_for_bit_and_its_ranks_agree(two):
         assert found["losses"] == two[1][0]["losses"] and len(found["losses"]) == 12
 
 
+def test_the_first_process_goes_first_and_its_clock_counts(two):
+    for found in two[1]:
+        assert found["turns"] == ["turn0-0", "turn1-1", "turn2-0", "turn3-1"]
+        assert found["by the clock"] == 10  # of 19 steps, looked at every tenth
+
+
 def test_the_noise_of_the_processes_differs(two):
     # the first loss of two processes: not that of rank 0's noise for both halves of the batch
     rng, data = np.random.default_rng(CONFIG.seed), table()["x"].float()
@@ -227,7 +251,7 @@ def test_processes_that_do_not_begin_alike_are_refused_by_all(two):
 def test_a_killed_process_ends_the_run_which_goes_on(tmp_path):
     with torchrun("command_line", tmp_path) as run:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("digits.training/training.safetensors")):
+        while not list(tmp_path.glob("digits.run/training.safetensors")):
             assert run.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         os.kill(int((tmp_path / "pid0").read_text()), signal.SIGKILL)  # the one that writes
@@ -236,13 +260,13 @@ def test_a_killed_process_ends_the_run_which_goes_on(tmp_path):
     lines = [line for line in said.splitlines() if line.startswith("Error: ")]
     again = f"torchrun --nproc-per-node 2 -m tests.test_parallel command_line {tmp_path}"
     assert len(lines) == 1 and lines[0].endswith(f"goes on from the last saved step with: {again}")
-    _, card = checkpoint.load(tmp_path / "digits.training" / "training")
+    _, card = checkpoint.load(tmp_path / "digits.run" / "training")
     assert 5 <= card["step"] < 80 and card["run"]["processes"] == 2
     printed, told = finish("command_line", tmp_path)
     assert printed.split() == ["guidance", "1"] and told.count("100%") == 1
     _, card = checkpoint.load(tmp_path / "digits")
-    assert card["seconds"] is None  # it was resumed
-    assert not (tmp_path / "digits.training").exists()
+    assert card["seconds"] > 0 and card["command"].endswith(f"--out {tmp_path} --device cpu")
+    assert not (tmp_path / "digits.run" / "training.safetensors").exists()
 
 
 def test_alone_everything_is_idle():
@@ -251,7 +275,7 @@ def test_alone_everything_is_idle():
     assert parallel.is_main() and parallel.collect(5) == [5]
     model = nn.Linear(2, 2)
     assert parallel.wrap(model) is model and torch.equal(parallel.mean(x), x)
-    with parallel.processes():
+    with parallel.processes(), parallel.first():
         assert parallel.world() == 1
     parallel.check_equal("anything", 1)
 

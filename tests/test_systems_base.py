@@ -116,6 +116,15 @@ def test_what_is_normalised_or_cut_off_makes_no_difference(system):
     assert differ(draw(system, [long]), draw(system, ["b" + long[1:]]))
 
 
+def test_how_much_of_a_prompt_is_read(system):
+    assert system.read("red") == (4, 4) and system.read("") == (0, 0)  # a byte each, and its space
+    for n in (13, 14, 50):
+        prompt = "x" * n
+        read, whole = system.read(prompt)
+        assert (read, whole) == (min(n + 1, 14), n + 1)
+        assert near(draw(system, [prompt]), draw(system, ["x" * (read - 1)]))
+
+
 def test_a_list_of_texts_is_needed(system):
     bare = inspect.unwrap(Base.draw)  # without the run-time check of its signature
     with pytest.raises(ValueError, match=r"single text 'a red dot': wrap it \[...\]"):
@@ -149,7 +158,7 @@ def test_other_sides_that_fit_are_drawn():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"length": 1}, "length is at least 2"),
+        ({"text": {"length": 1}}, "length must be at least 2"),
         ({"drop": 2.0}, "probability"),
         ({"text": {"width": 16, "heads": 3}}, "16 cannot be split into 3 heads"),
         ({"unet": {"widths": (6,)}}, "multiples of 4"),
@@ -165,7 +174,7 @@ def test_impossible_configurations_are_refused(changes, words):
 
 
 def test_saving_and_loading_in_half_precision_draws_the_same(tmp_path):
-    made = wake(tiny(merges=[[97, 98], [259, 99]], drop=0.2, position=0.5))
+    made = wake(tiny(merges=[[97, 98], [259, 99]], drop=0.2, unet={**SIZES["unet"], "blocks": 2}))
     made.save({"command": "none"}, tmp_path)
     stored, card = checkpoint.load(tmp_path / "base")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
@@ -187,7 +196,10 @@ def test_saving_and_loading_in_half_precision_draws_the_same(tmp_path):
         ({"system": "digits"}, "holds 'digits', not the system 'base'"),
         ({"config": {"merges": [], "heads": 3}}, "cannot build"),
         ({"config": {"merges": [], **SIZES, "text": {**SIZES["text"], "depth": 2}}}, "wrong model"),
-        ({"config": {"merges": [], **SIZES, "length": 8}}, "another configuration"),
+        (
+            {"config": {"merges": [], **SIZES, "text": {**SIZES["text"], "length": 8}}},
+            "another configuration",
+        ),
     ],
 )
 def test_a_foreign_checkpoint_is_refused(tmp_path, change, words):

@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
+from minit2i import benchmark
 from minit2i.condition import Condition
+from minit2i.recipes import VOCABULARY
 from minit2i.text import Tokenizer
 from minit2i.text_encoder import TextConfig, TextEncoder
+from minit2i.worlds.scenes.dataset import captioned
 from tests.networks import wake
 
 TOKENIZER = Tokenizer()  # no merges: a token is a byte
@@ -22,6 +25,12 @@ def encoder(**changes):
     rest = {key: changes.pop(key) for key in ("drop", "key") if key in changes}
     made = TextEncoder(len(TOKENIZER), 6, TextConfig(**{**shape, **changes}), **rest)
     return wake(made).double().eval()
+
+
+def test_no_prompt_of_the_benchmark_is_cut():
+    tokenizer = Tokenizer.train(captioned(20_000, 0, 16)[1], VOCABULARY)
+    longest = max(len(tokenizer.encode(prompt.text)) for prompt in benchmark.prompts())
+    assert 64 < longest + 2 <= TextConfig().length
 
 
 def batch(texts, length=LENGTH):

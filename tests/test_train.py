@@ -20,7 +20,7 @@ from minit2i.checkpoint import CheckpointError, fingerprint
 from minit2i.diffusion import Diffusion
 from minit2i.mlp import MLP
 from minit2i.schedule import cosine
-from minit2i.train import ASK, TrainConfig, _batches, train, update_average
+from minit2i.train import ASK, TrainConfig, _batches, differences, train, update_average
 
 CONFIG = TrainConfig(steps=40, batch=16, warmup=5, save_every=7)
 
@@ -74,9 +74,42 @@ def test_stopped_at_any_step_it_resumes_bit_for_bit(tmp_path, stop):
     run = train(toy(), data(), CONFIG, tmp_path)
     for _ in range(stop):
         next(run)
-    del run
+    run.close()
     resumed, rest = finish(toy(), tmp_path)
-    assert resumed == whole and rest == losses[stop - stop % 7 if stop < 40 else 40 :]
+    assert resumed == whole and rest == losses[stop:]
+
+
+def test_the_clock_saves_and_what_it_saved_resumes_bit_for_bit(tmp_path, monkeypatch):
+    now = iter(range(0, 10**6, 9))  # every look at the clock is 9 s later
+    monkeypatch.setattr("time.monotonic", lambda: float(next(now)))
+    whole, losses = finish(toy())
+    run, written = train(toy(), data(), replace(CONFIG, save_every=100), tmp_path), []
+    path = tmp_path / "training.safetensors"
+    for step in run:
+        if path.exists() and path.read_bytes() not in [content for _, content in written]:
+            written.append((step.index, path.read_bytes()))
+    assert [index for index, _ in written] == [7, 14, 21, 28, 35, 40]
+    path.write_bytes(written[2][1])  # as kill -9 after step 27 leaves it
+    config = replace(CONFIG, save_every=100)
+    assert finish(toy(), tmp_path, config) == (whole, losses[21:])
+
+
+def test_a_run_that_has_diverged_is_not_saved_when_it_is_closed(monkeypatch, tmp_path):
+    monkeypatch.setattr("minit2i.train._is_late", lambda device: True)
+    run = train(toy(), lambda n, rng: {"x": torch.full((n, 2), float("inf"))}, CONFIG, tmp_path)
+    next(run)
+    with pytest.raises(ValueError, match=r"^step 1: "):
+        run.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_differences_are_told_in_few_words():
+    there, here = {f"k{i}": [i] * 500 for i in range(9)}, {f"k{i}": i for i in range(9)}
+    told = differences({**there, "same": 1}, {**here, "same": 1})
+    assert len(told) < 5 * 100 and told.startswith("k0 [0, 0, 0, ") and "same" not in told
+    assert "…0, 0, 0, 0, 0, 0]" in told and told.endswith(", and 4 more")
+    assert differences({"a": 1}, {"a": 1}) == ""
+    assert differences({"a": 1}, {"b": 2}) == "a 1 there and None here, b None there and 2 here"
 
 
 KILLED = """
@@ -306,7 +339,7 @@ def test_the_choices_resume_bit_for_bit(change, tmp_path):
     whole, losses = finish(toy(), config=config)
     for _ in itertools.islice(train(toy(), data(), config, tmp_path), 10):
         pass
-    assert finish(toy(), tmp_path, config) == (whole, losses[7:])
+    assert finish(toy(), tmp_path, config) == (whole, losses[10:])
 
 
 def test_bfloat16_trains_like_float32_and_keeps_weights_in_float32():
@@ -488,7 +521,7 @@ def test_a_model_may_ask_for_channels_last_and_resumes_bit_for_bit(fused, tmp_pa
     for _ in itertools.islice(train(Convolution(), table, config, tmp_path), 10):
         pass
     again = Convolution()
-    assert finish(again, tmp_path, config, table) == (whole, losses[7:])
+    assert finish(again, tmp_path, config, table) == (whole, losses[10:])
     monkeypatch.setattr(Convolution, "channels_last", False)
     plain = Convolution()
     finish(plain, columns=table)

@@ -71,6 +71,11 @@ class Base(System):
         tokens = self.tokenizer.batch(prompts, self.model.encoder.config.length)
         return {"tokens": tokens.to(self.device)}
 
+    def read(self, prompt: str) -> tuple[int, int]:
+        """See `System.read`."""
+        whole = len(self.tokenizer.encode(prompt))
+        return min(whole, self.model.encoder.config.length - 2), whole  # without start and end
+
     def denoiser(self, prompts: Sequence[str], guidance: float = 1.0) -> Denoiser:
         """Guided by the prompts, then clamped to the range of the pixels."""
         batch = self.batch(prompts)

@@ -39,6 +39,11 @@ class System(nn.Module, ABC):
         Raises ValueError for a prompt that the system cannot read.
         """
 
+    def read(self, prompt: str) -> tuple[int, int]:
+        """How many tokens of a prompt the system reads, and how many there are: fewer where the
+        prompt is too long for it. (0, 0) of a system without tokens."""
+        return 0, 0
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

@@ -190,6 +190,8 @@ def load(
     shelf = f"{size}-{_key(entries, source.name, raw)}"
     homes = _homes(root, cache)
     found = next(filter(None, (_recall(home / shelf, size) for home in homes)), None)
+    for home in homes:
+        _clear_drafts(home)
     try:
         images, card = found or _make(homes, shelf, entries, size, spare, progress)
     except _TooMany as stop:
@@ -393,7 +395,7 @@ def _refusal(source: Path, problems: list[Problem], total: int) -> ValueError:
 def _read(path: str, size: int) -> UInt8[np.ndarray, "3 s s"] | str:
     """The picture as the module says, or why there is none.
 
-    Raises ValueError where the disk fails: that says nothing about the picture.
+    Raises ValueError where disk or memory fails: that says nothing about the picture.
     """
     try:
         with open(path, "rb") as file, _opened(file) as image:
@@ -402,6 +404,11 @@ def _read(path: str, size: int) -> UInt8[np.ndarray, "3 s s"] | str:
                 return _square(image, size)
     except _Bad as bad:
         return str(bad)
+    except MemoryError:
+        raise ValueError(
+            f"too little memory to read {path}; nothing was cached: free some, or take the picture "
+            "out of the metadata"
+        ) from None
     except Exception as error:  # decoders meet damage with errors of many types
         if isinstance(error, OSError) and error.errno is not None:
             raise ValueError(f"cannot read {path}: {error.strerror}; nothing was cached") from None
@@ -541,10 +548,7 @@ def _make(
     target = draft.parent / shelf
     try:
         _fill(draft, entries, size, spare, progress)
-        if _recall(target, size) is None:
-            shutil.rmtree(target, ignore_errors=True)
-            with suppress(OSError):  # another process was faster: then that one is as good
-                os.rename(draft, target)
+        found = _shelve(draft, target, size)
     except OSError as error:
         raise ValueError(
             f"cannot write the cache in {draft.parent}: {error.strerror}; give another place as "
@@ -552,10 +556,27 @@ def _make(
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    if (found := _recall(target, size)) is None:
+    if found is None:
         raise ValueError(f"the cache {target} vanished while it was made; try again")
     _clear(target, size)
     return found
+
+
+def _shelve(draft: Path, target: Path, size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Gives a finished cache its name, unless another process was faster: then that is as good."""
+    aside = Path(f"{draft}-aside")
+    for _ in range(20):  # others may be at the same place
+        with suppress(OSError):
+            os.rename(draft, target)
+        if found := _recall(target, size):
+            return found
+        with suppress(OSError):  # what lies there is damaged, or was a moment ago: look again
+            os.rename(target, aside)
+            if _recall(aside, size) is not None:
+                os.rename(aside, target)
+        shutil.rmtree(aside, ignore_errors=True)
+        time.sleep(0.02)
+    return None
 
 
 def _draft(homes: list[Path], need: int) -> Path:
@@ -573,14 +594,19 @@ def _draft(homes: list[Path], need: int) -> Path:
 
 
 def _clear(current: Path, size: int) -> None:
-    """Removes what other states of the folder left at this size, and what dead runs left."""
+    """Removes what other states of the folder left at this size."""
     for other in current.parent.iterdir():
         if other.name.startswith(f"{size}-") and other.name != current.name:
             shutil.rmtree(other, ignore_errors=True)
-        elif other.name.startswith(DRAFT):
-            with suppress(OSError, ValueError):  # gone meanwhile, or empty: just begun
-                if time.time() - max(p.stat().st_mtime for p in other.iterdir()) > ABANDONED:
-                    shutil.rmtree(other, ignore_errors=True)
+
+
+def _clear_drafts(home: Path) -> None:
+    """Removes what dead runs left."""
+    with suppress(OSError):  # no such place yet, or gone meanwhile
+        for draft in home.glob(f"{DRAFT}*"):
+            written = [p.stat().st_mtime for p in draft.iterdir()] or [draft.stat().st_mtime]
+            if time.time() - max(written) > ABANDONED:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _fill(draft: Path, entries: list[_Entry], size: int, spare: int, progress: bool) -> None:

@@ -263,7 +263,8 @@ def test_a_killed_process_ends_the_run_which_goes_on(tmp_path):
     _, card = checkpoint.load(tmp_path / "digits.run" / "training")
     assert 5 <= card["step"] < 80 and card["run"]["processes"] == 2
     printed, told = finish("command_line", tmp_path)
-    assert printed.split() == ["guidance", "1"] and told.count("100%") == 1
+    assert printed.split() == ["guidance", "1"]
+    assert 1 <= told.count("100%") <= 2  # one bar, which may show its end twice
     _, card = checkpoint.load(tmp_path / "digits")
     assert card["seconds"] > 0 and card["command"].endswith(f"--out {tmp_path} --device cpu")
     assert not (tmp_path / "digits.run" / "training.safetensors").exists()

@@ -1,14 +1,17 @@
 """The captioned world: the law of scenes, the laws of the renderer, and the reader's exactness,
 tolerance and refusals. Captions and the judge have their own file."""
 
+import json
 import math
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import binomtest, chi2_contingency, chisquare
 from torch.nn import functional as F
 
@@ -636,3 +639,22 @@ def test_half_drawn_things_are_refused(side):
         halves = torch.cat([full * keep + DARK for keep in kept])
         count += sum(each is not None for each in read(F.avg_pool2d(halves, 64 // side)))
     assert count <= 0.02 * 8 * len(SHAPES) * len(COLOURS) * len(SIZES)
+
+
+def test_the_reader_agrees_with_a_person_about_half_trained_models_pictures():
+    folder = Path(__file__).parents[1] / "data" / "benchmark"
+    labels = json.loads((folder / "hand_checked.json").read_text("utf-8"))["pictures"]
+    sheet = np.array(Image.open(folder / "hand_checked.png").convert("RGB"))
+    pixels = sheet.reshape(12, 16, 16, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3)
+    seen = read(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2) / 127.5 - 1)
+    told = [
+        each["things"]
+        and Scene(tuple(Thing(**{**thing, "texture": None}) for thing in each["things"]))
+        for each in labels
+    ]
+    sure = [(a, b) for a, b, each in zip(seen, told, labels, strict=True) if not each["doubtful"]]
+    scenes = [(a, b) for a, b in sure if b]
+    assert len(sure) == 145 and len(scenes) == 112
+    assert sum(a == b for a, b in scenes) >= 109  # as data/README.md says
+    assert not any(a and a != b for a, b in scenes)
+    assert sum(a is not None for a, b in sure if b is None) <= 3

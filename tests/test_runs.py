@@ -66,6 +66,15 @@ def test_a_line_that_was_broken_off_is_dropped(tmp_path):
     assert figures(go(tmp_path / "b")) == whole
 
 
+def test_closed_it_closes_the_training_which_saves(tmp_path):
+    steps = train(toy(), data(), CONFIG, tmp_path / "state")  # held here: nothing else ends it
+    followed = Run(tmp_path, WHAT).follow(steps, CONFIG.batch)
+    for _ in range(3):
+        next(followed)
+    followed.close()
+    assert checkpoint.load(tmp_path / "state" / "training")[1]["step"] == 3 and list(steps) == []
+
+
 def test_the_callers_time_is_not_counted(tmp_path, monkeypatch):
     clock = itertools.count()  # every look at the clock is a second
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))

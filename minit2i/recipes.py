@@ -204,7 +204,9 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
     tokens = system.tokenizer.batch(texts, system.config["text"]["length"]).int()
     if source is not None:
         about["captions cut"] = sum(read < whole for read, whole in map(system.read, texts))
-    return Prepared(system, {"x": pictures, "tokens": tokens}, about, texts[:16])
+    order = (tokens != Tokenizer.pad).sum(1).argsort(stable=True)  # captions of one length together
+    data = {"x": pictures, "tokens": tokens, "order": order}
+    return Prepared(system, data, about, texts[:16])
 
 
 def _pictures(source: Path, size: int) -> folder.CaptionedPictures:

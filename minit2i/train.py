@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, parallel
+from .muon import Muon
 
 Batch = dict[str, Tensor]
 Column = Tensor | np.ndarray
@@ -33,8 +34,14 @@ Data = Mapping[str, Column] | Callable[[int, np.random.Generator], Batch]
 
 Bytes are pictures: a uint8 tensor reaches the model as floats in [-1, 1]. A table is moved to the
 model's device once, but for memory-mapped columns (`numpy.memmap`), which are read batch by batch.
+
+A column "order" does not reach the model: it lists the rows so that neighbours are alike, captions
+of one length, say. A batch is then drawn from a random one of `WINDOWS` stretches of it, of which
+the last goes on at the beginning: every row is as frequent as before, and there is less padding.
 """
+WINDOWS = 16
 PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "muon")
 ASK = 50
 """Steps between two questions to a GPU whether training has diverged."""
 SECONDS = 60.0
@@ -63,6 +70,7 @@ class TrainConfig:
     fused           AdamW's one-pass form: a quarter of its time on a CPU, the same steps up to
                     rounding; on a GPU it is always taken
     compile         whether torch.compile translates the model first (minutes, then faster)
+    optimizer       "adamw", or "muon" for the weights of linear and convolutional layers (`Muon`)
 
     Raises ValueError for values out of range.
     """
@@ -81,6 +89,7 @@ class TrainConfig:
     precision: str = "float32"
     fused: bool = False
     compile: bool = False
+    optimizer: str = "adamw"
 
     def __post_init__(self):
         lowest = {"steps": 1, "batch": 1, "warmup": 0, "save_every": 1, "seed": 0, "accumulate": 1}
@@ -99,6 +108,10 @@ class TrainConfig:
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}"
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"unknown optimizer {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}"
             )
         if self.batch % self.accumulate:
             raise ValueError(
@@ -144,7 +157,7 @@ class Step:
 def train(
     model: nn.Module, data: Data, config: TrainConfig, out: Path | str | None = None
 ) -> Generator[Step, None, None]:
-    """Trains with AdamW and yields after each step. Exhausted, it leaves the averaged weights in
+    """Trains with AdamW, or Muon, and yields after each step. Exhausted, it leaves the averaged weights in
     `model`; closed half-way, the latest weights, and in `out` the state after the last step (of a
     single process: several cannot know that all were closed at one step).
 
@@ -163,8 +176,8 @@ def train(
     average = copy.deepcopy(model).requires_grad_(False).eval()
     parameters = [p for p in model.parameters() if p.requires_grad]
     late = _is_late(device)
-    optimizer = torch.optim.AdamW(
-        parameters,
+    optimizer = (Muon if config.optimizer == "muon" else torch.optim.AdamW)(
+        model if config.optimizer == "muon" else parameters,
         lr=config.lr,
         betas=config.betas,
         weight_decay=config.weight_decay,
@@ -261,10 +274,19 @@ def _batches(
     n = len(next(iter(data.values())))
     if n == 0:
         raise ValueError("the data is empty")
-    table = {name: _settle(name, column, device) for name, column in data.items()}
+    order = data.get("order")
+    if order is not None and not np.array_equal(np.sort(order), np.arange(n)):
+        raise ValueError(f"the column 'order' must list each of the {n} rows once")
+    table = {
+        name: _settle(name, column, device) for name, column in data.items() if name != "order"
+    }
 
     def draw(size: int, rng: np.random.Generator) -> Batch:
-        index = rng.integers(n, size=size)[_share(size)]
+        if order is None:
+            index = rng.integers(n, size=size)[_share(size)]
+        else:
+            among = rng.integers(n) + rng.integers(max(1, n // WINDOWS), size=size)
+            index = np.asarray(order)[among[_share(size)] % n]
         rows = torch.from_numpy(index).to(device)
         return {
             name: column[rows]
@@ -489,7 +511,7 @@ class _State:
         return {
             **{f"model.{k}": v for k, v in self.model.state_dict().items()},
             **{f"average.{k}": v for k, v in self.average.state_dict().items()},
-            **{f"adam.{i}.{k}": v for i, each in moments.items() for k, v in each.items()},
+            **{f"optimizer.{i}.{k}": v for i, each in moments.items() for k, v in each.items()},
             **{f"noise.{i}": v for i, v in enumerate(noise)},
         }
 
@@ -517,14 +539,19 @@ class _State:
         there = card["run"]
         if told := differences({key: there.get(key) for key in self.run}, self.run):
             raise ValueError(f"{path} belongs to another run ({told}); {remedy}")
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}, "noise": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            "model": {},
+            "average": {},
+            "optimizer": {},
+            "noise": {},
+        }
         for name, tensor in tensors.items():
             part, key = name.split(".", 1)
             parts[part][key] = tensor
         checkpoint.restore(self.model, parts["model"], str(path))
         checkpoint.restore(self.average, parts["average"], str(path))
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["adam"].items():
+        for name, tensor in parts["optimizer"].items():
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
@@ -535,7 +562,7 @@ class _State:
         return card["step"]
 
     def _lay_out_moments(self) -> None:
-        """Gives AdamW's moments the memory layout of their weights, as they had before."""
+        """Gives the optimizer's moments the memory layout of their weights, as they had before."""
         for parameter, moments in self.optimizer.state.items():
             for name, tensor in moments.items():
                 if name != "step":

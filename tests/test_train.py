@@ -209,6 +209,30 @@ def test_the_loop_takes_adamws_steps_and_averages_them():
     assert not model.training
 
 
+def test_an_order_draws_neighbours_together_and_every_row_alike():
+    n, size = 160, 20
+    length = torch.arange(n) // 10
+    order = length.argsort(stable=True).flip(0)
+    draw = _batches({"x": torch.arange(n), "length": length, "order": order})
+    rng, seen, spread = np.random.default_rng(0), torch.zeros(n), []
+    for _ in range(4000):
+        batch = draw(size, rng)
+        assert set(batch) == {"x", "length"}
+        assert torch.equal(batch["length"], length[batch["x"]])
+        seen += torch.bincount(batch["x"], minlength=n)
+        low, high = batch["length"].aminmax()
+        spread.append(int(high - low))
+    assert np.median(spread) <= 2 and max(spread) == 15  # across the end of the order
+    # A window is one of 160: a row is in 10 of them, twenty times a tenth in each.
+    expected, deviation = 4000 * size / n, math.sqrt(4000 * 20**2 * (10 / n) / 100 + 4000 * 20 / n)
+    assert (seen - expected).abs().max() < 5 * deviation
+
+
+def test_an_order_must_list_every_row_once():
+    with pytest.raises(ValueError, match="'order' must list each of the 3 rows once"):
+        _batches({"x": torch.zeros(3), "order": torch.tensor([0, 1, 1])})
+
+
 def test_data_may_be_drawn_by_a_function():
     sizes = []
 

@@ -35,7 +35,7 @@ SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Guidance scales that are evaluated."""
 VOCABULARY = 512
 """Tokens of a tokenizer at most."""
-SCENES = 120_000
+SCENES = 240_000
 """Captioned scenes that `base` is trained on."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
@@ -260,7 +260,7 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
 RECIPES = {
     "base": Recipe(
         Base,
-        TrainConfig(6000, batch=64, lr=2e-3, warmup=200, ema=0.998, fused=True),
+        TrainConfig(8000, batch=64, lr=3e-3, warmup=100, ema=0.998, fused=True, optimizer="muon"),
         prepare_base,
         evaluate_base,
         WORLD,

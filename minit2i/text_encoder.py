@@ -21,8 +21,8 @@ class TextConfig:
     position    standard deviation of the position embeddings at the start; the token embeddings'
                 is 1. Where it is small, the order of words is hardly seen: see lesson 06
     reach       tokens, an odd number, that a convolution mixes before the transformer: every noun
-                knows its adjectives from the first step on (So et al. 2021 convolve in each
-                layer); 0 for none
+                knows its adjectives and its place from the first step on (So et al. 2021 convolve
+                in each layer); 0 for none
 
     Raises ValueError for values that make no encoder.
     """
@@ -32,7 +32,7 @@ class TextConfig:
     depth: int = 2
     heads: int = 4
     position: float = 1.0
-    reach: int = 5
+    reach: int = 11
 
     def __post_init__(self):
         for name, low in {"length": 2, "width": 1, "depth": 0, "heads": 1, "position": 0}.items():

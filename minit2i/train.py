@@ -157,9 +157,9 @@ class Step:
 def train(
     model: nn.Module, data: Data, config: TrainConfig, out: Path | str | None = None
 ) -> Generator[Step, None, None]:
-    """Trains with AdamW, or Muon, and yields after each step. Exhausted, it leaves the averaged weights in
-    `model`; closed half-way, the latest weights, and in `out` the state after the last step (of a
-    single process: several cannot know that all were closed at one step).
+    """Trains with AdamW, or Muon, and yields after each step. Exhausted, it leaves the averaged
+    weights in `model`; closed half-way, the latest weights, and in `out` the state after the last
+    step (of a single process: several cannot know that all were closed at one step).
 
     The loss draws from torch's global random state, which is the loop's own during a step and the
     caller's between steps. `out` is a folder: training resumes where it holds a checkpoint. On a

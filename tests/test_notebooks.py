@@ -24,7 +24,14 @@ from tools.execute import canonical
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # The module of minit2i.checks that judges a lesson's exercises, by the lesson's number.
-CHECKS = {"01": "forward", "02": "reverse", "03": "sampling", "04": "families", "05": "guidance"}
+CHECKS = {
+    "01": "forward",
+    "02": "reverse",
+    "03": "sampling",
+    "04": "families",
+    "05": "guidance",
+    "06": "pictures",
+}
 EXERCISES = range(3, 7)
 QUESTION = "## Written question (2 points)"
 ANSWER = re.compile(r"<!-- BEGIN SOLUTION -->\n(.+)\n<!-- END SOLUTION -->", re.DOTALL)

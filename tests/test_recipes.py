@@ -21,7 +21,7 @@ from minit2i.text import Tokenizer
 
 TINY = {
     "text": {"width": 16, "depth": 1, "heads": 2},
-    "unet": {"widths": (8,), "attention": (0,), "head": 8, "embedding": 16},
+    "unet": {"fold": 2, "widths": (8,), "attention": (0,), "head": 8, "embedding": 16},
 }
 
 

@@ -15,7 +15,7 @@ from tests.networks import wake
 SIZES = {
     "side": 8,
     "text": {"length": 16, "width": 16, "depth": 1, "heads": 2},
-    "unet": {"widths": (8, 16), "head": 8, "embedding": 16},
+    "unet": {"fold": 2, "widths": (8, 16), "head": 8, "embedding": 16},
 }
 PROMPTS = ["a red dot", "blue", "", "a green cross by it"]
 

@@ -21,7 +21,7 @@ from ..checkpoint import check_folder, write
 from ..evaluate import over_seeds
 
 FOLDER = Path(__file__).parent.parent.parent / "data" / "findings"
-NAMES = ("reverse", "families")
+NAMES = ("reverse", "families", "binding")
 """Each is the module of that name in this package, with its `FINDING`."""
 
 

@@ -23,6 +23,9 @@ from ..text_encoder import TextConfig, TextEncoder
 from ..unet import UNet, UNetConfig
 from .system import System, check_prompts
 
+UNET = {"fold": 4, "widths": (128,), "attention": (0,), "embedding": 128}
+"""Sixteen positions of 4×4 pixels each: as many as there are words, and a quarter of the work."""
+
 
 class Base(System):
     """Text-conditional diffusion: `draw(["a small red circle left of a large blue square"])`.
@@ -30,7 +33,7 @@ class Base(System):
     merges      of its tokenizer
     side        of the pictures, in pixels
     text        fields of `TextConfig` that differ from their defaults
-    unet        fields of `UNetConfig` that differ from their defaults
+    unet        fields of `UNetConfig` that differ from `UNET`
     drop        share of captions emptied in training
     """
 
@@ -46,7 +49,7 @@ class Base(System):
         drop: float = 0.1,
     ):
         words = TextConfig(**(text or {}))
-        shape = UNetConfig(**{"context": words.width, **(unet or {})})
+        shape = UNetConfig(**{"context": words.width, **UNET, **(unet or {})})
         super().__init__(
             merges=[list(pair) for pair in merges],
             side=side,

@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 from torch import nn
 from torch.nn import functional
 
-from tests.mutants import right, wrong
+from tests.mutants import equivalent, right, wrong
 
 # --- fold ---------------------------------------------------------------------------------------
 
@@ -793,3 +793,25 @@ def _(a, b):
     a, b = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))
     spread = a.pow(2).sum() + b.pow(2).sum() - 2 * torch.linalg.matrix_norm(a @ b.T, "nuc")
     return gap @ gap + spread
+
+
+equivalent(
+    "pictures",
+    "fold",
+    "x.reshape(b, c, h // f, f, w // f, f) -> x.reshape(c, b, h // f, f, w // f, f)",
+    because="the first two axes stay where they are, and the last reshape cuts them anew",
+)
+equivalent(
+    "pictures",
+    "average",
+    "min(decay, (1 + step) / (10 + step)) -> min((1 + step) / (10 + step), decay)",
+    because="a minimum does not depend on the order",
+)
+for _mutant in ("True -> False", "True -> False #2"):
+    equivalent("pictures", "average", _mutant, because="the two networks are of one shape")
+equivalent(
+    "pictures",
+    "frechet",
+    "a.mean(0) - b.mean(0) -> b.mean(0) - a.mean(0)",
+    because="the difference is squared",
+)

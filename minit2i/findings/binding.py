@@ -27,7 +27,7 @@ from ..train import TrainConfig, train
 from ..worlds.scenes import Scene, render, sample, satisfies
 from . import Claim, Finding
 
-SCENES, STEPS, BATCH, EVERY, ASKED = 60_000, 800, 64, 100, 50
+SCENES, STEPS, BATCH, EVERY, ASKED = 40_000, 600, 64, 100, 50
 ARMS = {
     "small positions": (0.02, 0, "muon", 3e-3),
     "large positions": (1.0, 0, "muon", 3e-3),

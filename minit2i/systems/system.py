@@ -49,19 +49,28 @@ class System(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def save(self, card: Mapping[str, Any], folder: Path | str = SHIPPED) -> None:
-        """Writes folder/NAME.safetensors in half precision and its readable card NAME.json."""
+    def save(
+        self, card: Mapping[str, Any], folder: Path | str = SHIPPED, name: str | None = None
+    ) -> None:
+        """Writes folder/NAME.safetensors in half precision and its readable card NAME.json; the
+        system's own name if None."""
         full = {"system": self.name, "config": self.config, **card}
         weights = {key: tensor.half() for key, tensor in self.state_dict().items()}
-        checkpoint.save(Path(folder) / self.name, weights, full)
+        checkpoint.save(Path(folder) / (name or self.name), weights, full)
 
     @classmethod
-    def load(cls, folder: Path | str = SHIPPED, device: torch.device | str = "cpu") -> "System":
-        """The trained system, in eval mode, with the checkpoint's card as `.card`.
+    def load(
+        cls,
+        folder: Path | str = SHIPPED,
+        device: torch.device | str = "cpu",
+        name: str | None = None,
+    ) -> "System":
+        """The trained system, in eval mode, with the checkpoint's card as `.card`; the one of its
+        own name if `name` is None.
 
         Raises CheckpointError for a checkpoint that is missing, altered or of another system.
         """
-        path = Path(folder) / cls.name
+        path = Path(folder) / (name or cls.name)
         tensors, card = checkpoint.load(path, make=f"python -m minit2i train {cls.name}")
         if card.get("system") != cls.name:
             raise CheckpointError(

@@ -40,8 +40,8 @@ ARMS = {
     "AdamW": (1.0, 11, "adamw", 1e-3),
 }
 """Deviation of the position embeddings at the start, reach of the convolution, optimizer and its
-learning rate. Muon's is the better of two in a trial on the whole world; AdamW's is a usual one that
-was not tuned, so that arm is a hint and no race."""
+learning rate. Muon's is the better of two in a trial on the whole world; AdamW's is a usual one
+that was not tuned, so that arm is a hint and no race."""
 LENGTH = 32
 """Tokens of a caption at most."""
 BEFORE = 200

@@ -205,12 +205,12 @@ def four(places: Sequence[str], rng: np.random.Generator) -> list[Blob]:
     return [blob(replace(lone(rng), size="small", place=cell)) for cell in cells]
 
 
-def overlapping(rng: np.random.Generator) -> list[Blob]:
-    """A thing and, over it, another: their centres apart by half of what they have when they just
-    touch as circles do, in any direction in which the second is whole."""
+def overlapping(share: float, rng: np.random.Generator) -> list[Blob]:
+    """A thing and, over it, another: their centres are apart by that share of the sum of their
+    half widths, in any direction in which the second is whole."""
     one, two = blob(lone(rng)), blob(lone(rng))
     while True:
-        angle, apart = rng.uniform(0, 2 * math.pi), (one.r + two.r) / 2
+        angle, apart = rng.uniform(0, 2 * math.pi), share * (one.r + two.r)
         row = round(one.row + apart * math.sin(angle))
         column = round(one.column + apart * math.cos(angle))
         if two.r <= min(row, column) and max(row, column) <= FULL - two.r:
@@ -244,9 +244,11 @@ def senseless(scenes: Sequence[Scene], rng: np.random.Generator) -> dict[str, li
         "four small things in the corners / in any cells": [
             paint([four(places, rng) for _ in range(n)]) for places in (CORNERS, PLACES)
         ],
-        "two things, the second half over the first": [paint([overlapping(rng) for _ in range(n)])],
-        "three things and a disc of radius 6/64 of the side / 5 / 4": [
-            paint([one_more(r, rng) for _ in range(n)]) for r in (6, 5, 4)
+        "two things that overlap, centres at 3/4 of their half widths' sum / 1/2": [
+            paint([overlapping(share, rng) for _ in range(n)]) for share in (0.75, 0.5)
+        ],
+        "three things and a disc of radius 5/64 of the side / 4 / 3": [
+            paint([one_more(r, rng) for _ in range(n)]) for r in (5, 4, 3)
         ],
     }
 

@@ -36,8 +36,9 @@ Bytes are pictures: a uint8 tensor reaches the model as floats in [-1, 1]. A tab
 model's device once, but for memory-mapped columns (`numpy.memmap`), which are read batch by batch.
 
 A column "order" does not reach the model: it lists the rows so that neighbours are alike, captions
-of one length, say. A batch is then drawn from a random one of `WINDOWS` stretches of it, of which
-the last goes on at the beginning: every row is as frequent as before, and there is less padding.
+of one length, say. A batch is then drawn from a random stretch of it, the `WINDOWS`-th part of all
+rows and at least eight batches long (the end goes on at the beginning). Every row is as frequent as
+before, but those of a batch are alike, so that on a CPU less padding is computed.
 """
 WINDOWS = 16
 PRECISIONS = ("float32", "bfloat16")
@@ -58,7 +59,7 @@ class TrainConfig:
     lr, warmup      peak learning rate; steps of linear warm-up, then a cosine down to zero
     ema             decay of the averaged weights, warmed up as min(ema, (1 + k)/(10 + k))
     clip            largest norm of the gradient; infinity for no limit
-    weight_decay    AdamW's
+    weight_decay    AdamW's and Muon's, decoupled
     seed            of the batches and of the loss's own noise
     save_every      steps between checkpoints, where there is a folder for them; there is one every
                     minute as well
@@ -275,8 +276,10 @@ def _batches(
     if n == 0:
         raise ValueError("the data is empty")
     order = data.get("order")
-    if order is not None and not np.array_equal(np.sort(order), np.arange(n)):
-        raise ValueError(f"the column 'order' must list each of the {n} rows once")
+    if order is not None:
+        order = torch.as_tensor(order).cpu().numpy()
+        if order.dtype.kind != "i" or not np.array_equal(np.sort(order), np.arange(n)):
+            raise ValueError(f"the column 'order' must list each of the {n} rows once")
     table = {
         name: _settle(name, column, device) for name, column in data.items() if name != "order"
     }
@@ -285,8 +288,9 @@ def _batches(
         if order is None:
             index = rng.integers(n, size=size)[_share(size)]
         else:
-            among = rng.integers(n) + rng.integers(max(1, n // WINDOWS), size=size)
-            index = np.asarray(order)[among[_share(size)] % n]
+            stretch = min(n, max(n // WINDOWS, 8 * size))
+            among = rng.integers(n) + rng.integers(stretch, size=size)
+            index = order[among[_share(size)] % n]
         rows = torch.from_numpy(index).to(device)
         return {
             name: column[rows]

@@ -210,12 +210,12 @@ def test_the_loop_takes_adamws_steps_and_averages_them():
 
 
 def test_an_order_draws_neighbours_together_and_every_row_alike():
-    n, size = 160, 20
-    length = torch.arange(n) // 10
+    n, size = 320, 4
+    length = torch.arange(n) // 20
     order = length.argsort(stable=True).flip(0)
     draw = _batches({"x": torch.arange(n), "length": length, "order": order})
     rng, seen, spread = np.random.default_rng(0), torch.zeros(n), []
-    for _ in range(4000):
+    for _ in range(8000):
         batch = draw(size, rng)
         assert set(batch) == {"x", "length"}
         assert torch.equal(batch["length"], length[batch["x"]])
@@ -223,14 +223,27 @@ def test_an_order_draws_neighbours_together_and_every_row_alike():
         low, high = batch["length"].aminmax()
         spread.append(int(high - low))
     assert np.median(spread) <= 2 and max(spread) == 15  # across the end of the order
-    # A window is one of 160: a row is in 10 of them, twenty times a tenth in each.
-    expected, deviation = 4000 * size / n, math.sqrt(4000 * 20**2 * (10 / n) / 100 + 4000 * 20 / n)
-    assert (seen - expected).abs().max() < 5 * deviation
+    # A row is in the stretch (eight batches: a tenth of the rows) of a tenth of the draws, and then
+    # comes 4/32 times on average.
+    share, often = 32 / n, size / 32
+    variance = 8000 * share * (often + often**2 * (1 - share))
+    assert (seen - 8000 * size / n).abs().max() < 5 * math.sqrt(variance)
+
+
+@pytest.mark.parametrize("n", [10, 64, 300])
+def test_an_order_of_few_rows_changes_nothing_much(n):
+    """A stretch is never shorter than eight batches, or all there is."""
+    draw = _batches({"x": torch.arange(n), "order": torch.arange(n)})
+    rng = np.random.default_rng(1)
+    different = np.mean([len(draw(64, rng)["x"].unique()) for _ in range(50)])
+    assert different > 0.95 * n * (1 - (1 - 1 / n) ** 64)
 
 
 def test_an_order_must_list_every_row_once():
     with pytest.raises(ValueError, match="'order' must list each of the 3 rows once"):
         _batches({"x": torch.zeros(3), "order": torch.tensor([0, 1, 1])})
+    with pytest.raises(ValueError, match="'order' must list each of the 3 rows once"):
+        _batches({"x": torch.zeros(3), "order": torch.tensor([0.0, 1.0, 2.0])})
 
 
 def test_data_may_be_drawn_by_a_function():

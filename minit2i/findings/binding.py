@@ -12,7 +12,13 @@ Five arms with the same U-Net, data, steps and seeds:
 
 Measured every `EVERY` steps: the share of pictures that are exactly right, of `ASKED` (at the end
 four times as many), and how often, for two captions with the colours exchanged, the right one has
-the smaller loss: 0.5 means that the network knows the words and not the sentence.
+the smaller loss: 0.5 means that the network knows the words and not the sentence. All runs are
+asked the same prompts from the same noises: the intervals speak of training alone.
+
+`STEPS` is what two cores have time for, set before a run was seen. The three arms with Muon and
+seed 0 were seen before those with AdamW were added. The convolution adds 7 % to the parameters, 40
+% to those of the text encoder. Muon's learning rate is the better of two in a trial on the whole
+world, AdamW's a usual one that was not tuned: no claim compares the two.
 """
 
 import time
@@ -41,8 +47,7 @@ ARMS = {
     "reach, Muon": (1.0, 11, "muon", 3e-3),
 }
 """Deviation of the position embeddings at the start, reach of the convolution, optimizer and its
-learning rate. Muon's is the better of two in a trial on the whole world; AdamW's is a usual one
-that was not tuned, so that AdamW against Muon is a hint and no race."""
+learning rate."""
 LENGTH = 32
 """Tokens of a caption at most."""
 BEFORE = 200
@@ -176,8 +181,8 @@ FINDING = Finding(
     run=run,
     claims=(
         Claim(
-            "With AdamW, position embeddings as large as token embeddings bind sooner than small "
-            "ones: more of the two-thing prompts are right at the end",
+            "With AdamW and position embeddings as large as token embeddings, more of the "
+            f"two-thing prompts are right after {STEPS} steps than with small ones",
             f"two things at {STEPS}",
             "large, AdamW",
             "small, AdamW",
@@ -185,7 +190,7 @@ FINDING = Finding(
             0.03,
         ),
         Claim(
-            "With Muon they do so too",
+            "With Muon likewise",
             f"two things at {STEPS}",
             "large, Muon",
             "small, Muon",
@@ -193,7 +198,7 @@ FINDING = Finding(
             0.03,
         ),
         Claim(
-            "A convolution over eleven tokens binds sooner still",
+            "With a convolution over eleven tokens (7 % more parameters) still more are right",
             f"two things at {STEPS}",
             "reach, Muon",
             "large, Muon",
@@ -201,17 +206,7 @@ FINDING = Finding(
             0.03,
         ),
         Claim(
-            "With large positions, more of the two-thing prompts are right with Muon than with "
-            "AdamW",
-            f"two things at {STEPS}",
-            "large, Muon",
-            "large, AdamW",
-            "higher",
-            0.03,
-        ),
-        Claim(
-            "On prompts with one thing the size of the position embeddings matters less than ten "
-            "points with AdamW",
+            "On prompts with one thing small positions cost less than ten points with AdamW",
             f"one thing at {STEPS}",
             "small, AdamW",
             "large, AdamW",

@@ -24,7 +24,7 @@ from ..unet import UNet, UNetConfig
 from .system import System, check_prompts
 
 UNET = {"fold": 4, "widths": (128,), "attention": (0,), "embedding": 128}
-"""Sixteen positions of 4×4 pixels each: as many as there are words, and a quarter of the work."""
+"""Sixteen positions of 4×4 pixels each: about as many as a caption has tokens."""
 
 
 class Base(System):

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from .. import checkpoint
 from ..checkpoint import SHIPPED, CheckpointError
 
+OTHERS = {"base_before": "python -m minit2i.findings.binding"}
+"""Shipped checkpoints that no recipe makes, and the commands that do."""
+
 
 class System(nn.Module, ABC):
     """Prompts -> pictures. A subclass is built from plain numbers and texts, `config`, alone, so
@@ -65,13 +68,15 @@ class System(nn.Module, ABC):
         device: torch.device | str = "cpu",
         name: str | None = None,
     ) -> "System":
-        """The trained system, in eval mode, with the checkpoint's card as `.card`; the one of its
-        own name if `name` is None.
+        """The trained system, in eval mode, with the checkpoint's card as `.card`. `name` is that
+        of a checkpoint other than its own, one of `OTHERS`.
 
         Raises CheckpointError for a checkpoint that is missing, altered or of another system.
         """
         path = Path(folder) / (name or cls.name)
-        tensors, card = checkpoint.load(path, make=f"python -m minit2i train {cls.name}")
+        tensors, card = checkpoint.load(
+            path, make=OTHERS.get(name, f"python -m minit2i train {cls.name}")
+        )
         if card.get("system") != cls.name:
             raise CheckpointError(
                 f"{path}.safetensors holds {card.get('system')!r}, not the system {cls.name!r}; "

@@ -50,7 +50,7 @@ ARMS = {
 learning rate."""
 LENGTH = 32
 """Tokens of a caption at most."""
-BEFORE = 200
+BEFORE = 400
 """Steps after which `save_before` stops."""
 NOISY = (500, 650, 800)
 """Times at which captions with exchanged colours are compared."""
@@ -113,9 +113,9 @@ def run(arm: str, seed: int, steps: int = STEPS) -> dict[str, float]:
 
 
 def save_before(folder: Path | str = SHIPPED) -> None:
-    """Writes folder/base_before.safetensors: the averaged weights of the first run of "reach, Muon"
-    after `BEFORE` steps, from which lesson 06 goes on."""
-    system, data, config = begin("reach, Muon", FINDING.seeds[0])
+    """Writes folder/base_before.safetensors, from which lesson 06 goes on: the averaged weights of
+    the first run of "small, AdamW" after `BEFORE` steps, before it binds anything."""
+    system, data, config = begin("small, AdamW", FINDING.seeds[0])
     begun = time.perf_counter()
     for step in train(system.model, data, config):
         if step.index == BEFORE:

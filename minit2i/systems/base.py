@@ -90,7 +90,7 @@ class Base(System):
 
     @torch.no_grad()
     def draw(
-        self, prompts: list[str], *, seed: int = 0, guidance: float = 3.0, steps: int = 25
+        self, prompts: list[str], *, seed: int = 0, guidance: float = 2.0, steps: int = 25
     ) -> Float[Tensor, "b 3 h w"]:
         """See `System.draw`. Any text is drawn: words never seen are spelt in bytes."""
         prompts = check_prompts(prompts)

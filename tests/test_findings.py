@@ -42,8 +42,9 @@ def test_an_interrupted_finding_goes_on_where_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(measure(toy(fail_at=("old", 1)), folder=tmp_path))
     calls = []
-    list(measure(toy(calls), resume=True, folder=tmp_path))
+    runs = list(measure(toy(calls), resume=True, folder=tmp_path))
     assert calls == [("old", 1), ("new", 2), ("old", 2)]
+    assert [run["seed"] for run in runs] == [0, 0, 1, 1, 2, 2]  # a bar counts the kept ones too
     calls.clear()
     list(measure(toy(calls), folder=tmp_path))
     assert len(calls) == 6

@@ -99,13 +99,14 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Runs every arm with every seed, yields each run, and writes the record at the end.
 
-    Finished runs are kept in NAME.partial.json meanwhile; `resume` goes on from there.
+    Finished runs are kept in NAME.partial.json meanwhile; `resume` yields them first and goes on.
     """
     check_folder(folder)
     partial = folder / f"{finding.name}.partial.json"
     runs = _read(partial, "delete it, or measure without --resume") if resume else None
     runs = runs or []
     done = {(r["arm"], r["seed"]) for r in runs}
+    yield from tuple(runs)
     for seed in finding.seeds:
         for arm in finding.arms:
             if (arm, seed) in done:

@@ -114,6 +114,8 @@ class Diffusion(nn.Module):
     net       (x_t, t, condition) -> prediction of the shape of x_t
     encoder   (batch, keep) -> Condition, or None for an unconditional model; drop rates are its own
     weight    of the loss at t = 0 … T, such as `min_snr`'s; None for the plain mean
+    times     mean and deviation of the logit of t/T in training, a normal variable (logit-normal
+              sampling, Esser et al. 2024, eq. 19); None: t is uniform
 
     Raises ValueError for an unknown `predict`, and for "eps" where signal[T] = 0: there x_T holds
     no signal to divide by, and for weights that do not fit the schedule.
@@ -126,6 +128,7 @@ class Diffusion(nn.Module):
         predict: str = "eps",
         encoder: nn.Module | None = None,
         weight: Float[Tensor, "times"] | None = None,
+        times: tuple[float, float] | None = None,
     ):
         super().__init__()
         if predict not in PREDICT:
@@ -140,8 +143,11 @@ class Diffusion(nn.Module):
                 f"weight holds one number of at least 0 for each t = 0 … {schedule.T}, got "
                 f"{len(weight)} from {weight.min():g}: make it for this schedule"
             )
+        if times is not None and not times[1] > 0:
+            raise ValueError(f"times are a mean and a positive deviation, got {times}")
         self.register_buffer("weight", None if weight is None else weight.float(), persistent=False)
         self.net, self.schedule, self.predict, self.encoder = net, schedule, predict, encoder
+        self.times = times
 
     def encode(
         self, batch: Mapping[str, Tensor], keep: Bool[Tensor, "b"] | None = None
@@ -150,12 +156,12 @@ class Diffusion(nn.Module):
         return None if self.encoder is None else self.encoder(batch, keep)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T (DDPM, eq. 14), per element;
-        each sample times weight[t] where there are weights."""
+        """L_simple = E ‖target - net(x_t, t)‖², t uniform on 1 … T unless there are `times` (DDPM,
+        eq. 14), per element; each sample times weight[t] where there are weights."""
         if "x" not in batch:
             raise ValueError(f"the batch needs its data under 'x', it has {', '.join(batch)}")
         x0 = batch["x"]
-        t = torch.randint(1, self.schedule.T + 1, (len(x0),), device=x0.device)
+        t = self._draw_times(len(x0), x0.device)
         eps = torch.randn_like(x0)
         x_t = self.schedule.diffuse(x0, t, eps)
         output = self.net(x_t, t, self.encode(batch))
@@ -163,6 +169,14 @@ class Diffusion(nn.Module):
         if self.weight is not None:
             error = error * self.schedule.at(self.weight, t, error)
         return error.mean()
+
+    def _draw_times(self, n: int, device: torch.device) -> Int[Tensor, "n"]:
+        T = self.schedule.T
+        if self.times is None:
+            return torch.randint(1, T + 1, (n,), device=device)
+        mean, std = self.times
+        share = (mean + std * torch.randn(n, device=device)).sigmoid()
+        return (share * T).ceil().long().clamp(1, T)
 
     def denoiser(self, condition: Condition | None = None) -> Denoiser:
         """(x_t, t) -> x̂_0 under a fixed condition. Puts the model into eval mode (no dropout)."""

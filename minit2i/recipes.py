@@ -35,8 +35,11 @@ SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Guidance scales that are evaluated."""
 VOCABULARY = 512
 """Tokens of a tokenizer at most."""
-SCENES = 240_000
+SCENES = 480_000
 """Captioned scenes that `base` is trained on."""
+TIMES = (0.8, 1.6)
+"""Logits of the times at which `base` is trained: seven in ten lie above T/2, where it is decided
+what stands where."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
 SHEET = 1000
@@ -200,7 +203,7 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
     else:
         own = _pictures(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
-    system = Base(Tokenizer.train(texts, VOCABULARY).merges)
+    system = Base(Tokenizer.train(texts, VOCABULARY).merges, times=TIMES)
     tokens = system.tokenizer.batch(texts, system.config["text"]["length"]).int()
     if source is not None:
         about["captions cut"] = sum(read < whole for read, whole in map(system.read, texts))
@@ -260,7 +263,7 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
 RECIPES = {
     "base": Recipe(
         Base,
-        TrainConfig(8000, batch=64, lr=3e-3, warmup=100, ema=0.998, fused=True, optimizer="muon"),
+        TrainConfig(15000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
         prepare_base,
         evaluate_base,
         WORLD,

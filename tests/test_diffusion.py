@@ -98,6 +98,25 @@ def test_the_exact_answer_has_no_loss_and_every_time_is_trained(predict):
     assert counts[0] == 0 and (counts[1:] > 200 - 6 * 14).all()  # uniform: 200 ± 6 sd
 
 
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.8, 1.6)])
+def test_times_have_the_stated_law(mean, std):
+    point, schedule = torch.tensor([0.3], dtype=torch.float64), cosine(1000)
+    net = Oracle("x0", point, schedule)
+    torch.manual_seed(0)
+    Diffusion(net, schedule, "x0", times=(mean, std))({"x": point.expand(20_000, 1)})
+    t = torch.cat(net.times)
+    assert t.dtype == torch.int64 and t.min() >= 1 and t.max() <= 1000
+    share = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.95])
+    due = torch.special.ndtr((share.logit() - mean) / std)
+    found = (t[:, None] <= 1000 * share).double().mean(0)
+    assert ((found - due).abs() < 5 * (due * (1 - due) / 20_000).sqrt() + 1e-3).all()
+
+
+def test_times_need_a_positive_deviation():
+    with pytest.raises(ValueError, match="a mean and a positive deviation"):
+        Diffusion(MLP(2, 16, 1), linear(), times=(0.0, 0.0))
+
+
 def test_a_fresh_network_that_returns_zero_has_loss_one():
     torch.manual_seed(0)
     loss = Diffusion(MLP(2, 16, 1), linear(), "eps")({"x": torch.randn(50_000, 2)})

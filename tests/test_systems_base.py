@@ -67,13 +67,16 @@ def test_drawing_leaves_the_global_random_state_and_the_weights_alone(system):
 
 
 def test_guidance_one_is_the_conditional_model_and_zero_the_unconditional(system):
-    model, x = system.model, sample.start((4, 3, 8, 8), sample.seeds(5, 4))
-    kept = torch.ones(4, dtype=torch.bool)
+    model, kept = system.model, torch.ones(4, dtype=torch.bool)
     with torch.no_grad():
         for guidance, keep in ((1.0, kept), (0.0, ~kept)):
             denoise = guide.clamp(model.denoiser(model.encode(system.batch(PROMPTS), keep)))
-            by_hand = sample.last(sample.ddim(denoise, x, model.schedule, steps=3))
-            assert near(draw(system, PROMPTS, seed=5, guidance=guidance), by_hand.clamp(-1, 1))
+            for eta, sampler in ((0.0, sample.ddim), (1.0, sample.ddpm)):
+                noises = sample.seeds(5, 4)
+                x = sample.start((4, 3, 8, 8), noises)
+                by_hand = sample.last(sampler(denoise, x, model.schedule, 3, generator=noises))
+                drawn = draw(system, PROMPTS, seed=5, guidance=guidance, eta=eta)
+                assert near(drawn, by_hand.clamp(-1, 1))
     unguided = draw(system, PROMPTS, seed=5, guidance=0.0)
     assert near(unguided, draw(system, [""] * 4, seed=5, guidance=1.0))
     assert differ(unguided[:2], draw(system, PROMPTS, seed=5, guidance=1.0)[:2])

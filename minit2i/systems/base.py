@@ -2,7 +2,7 @@
 
     prompt -> byte pairs -> transformer ─ vector ──┐ ┌ tokens
     x_t, t ──────────────────────────────> U-Net with joint attention -> x̂_0
-                                          -> guidance -> clamp -> DDIM
+                                          -> guidance -> clamp -> a step
 
 Trained on the captioned world with the caption emptied one time in ten, so that it can be guided.
 """
@@ -35,6 +35,7 @@ class Base(System):
     text        fields of `TextConfig` that differ from their defaults
     unet        fields of `UNetConfig` that differ from `UNET`
     drop        share of captions emptied in training
+    times       at which it is trained, see `Diffusion`
     """
 
     name = "base"
@@ -47,6 +48,7 @@ class Base(System):
         text: dict[str, Any] | None = None,
         unet: dict[str, Any] | None = None,
         drop: float = 0.1,
+        times: Sequence[float] | None = None,
     ):
         words = TextConfig(**(text or {}))
         shape = UNetConfig(**{"context": words.width, **UNET, **(unet or {})})
@@ -56,6 +58,7 @@ class Base(System):
             text=asdict(words),
             unet=asdict(shape),
             drop=drop,
+            times=times and list(times),
         )
         if (shape.channels, shape.image, shape.context) != (3, 0, words.width):
             raise ValueError(
@@ -67,7 +70,8 @@ class Base(System):
         self.side, self.tokenizer = side, Tokenizer(merges)
         encoder = TextEncoder(len(self.tokenizer), shape.embedding, words, drop)
         schedule = cosine(1000)
-        self.model = Diffusion(UNet(shape), schedule, "x0", encoder, weight=truncated_snr(schedule))
+        weight = truncated_snr(schedule)
+        self.model = Diffusion(UNet(shape), schedule, "x0", encoder, weight, times and tuple(times))
 
     def batch(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The prompts as the encoder takes them."""
@@ -90,11 +94,19 @@ class Base(System):
 
     @torch.no_grad()
     def draw(
-        self, prompts: list[str], *, seed: int = 0, guidance: float = 2.0, steps: int = 25
+        self,
+        prompts: list[str],
+        *,
+        seed: int = 0,
+        guidance: float = 2.0,
+        steps: int = 25,
+        eta: float = 1.0,
     ) -> Float[Tensor, "b 3 h w"]:
-        """See `System.draw`. Any text is drawn: words never seen are spelt in bytes."""
+        """See `System.draw`; `eta` is `sample.ddim`'s: fresh noise in each step corrects mistakes
+        of the steps before. Any text is drawn: words never seen are spelt in bytes."""
         prompts = check_prompts(prompts)
-        shape = (len(prompts), 3, self.side, self.side)
-        x = sample.start(shape, sample.seeds(seed, len(prompts))).to(self.device)
-        walk = sample.ddim(self.denoiser(prompts, guidance), x, self.model.schedule, steps=steps)
+        shape, noises = (len(prompts), 3, self.side, self.side), sample.seeds(seed, len(prompts))
+        x = sample.start(shape, noises).to(self.device)
+        denoise, schedule = self.denoiser(prompts, guidance), self.model.schedule
+        walk = sample.ddim(denoise, x, schedule, steps, eta=eta, generator=noises)
         return sample.last(walk).clamp(-1, 1)

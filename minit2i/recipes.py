@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import figures, parallel
+from .batches import Data
 from .checkpoint import SHIPPED, CheckpointError, fingerprint, load, to_json
 from .evaluate import evaluate_digits
 from .figures import DEVELOPMENT, FRESH, Figures
@@ -27,7 +28,7 @@ from .systems.base import Base
 from .systems.digits import WORDS, Digits, label
 from .systems.system import System
 from .text import Tokenizer
-from .train import Data, Step, TrainConfig, train
+from .train import Step, TrainConfig, train
 from .worlds import digits, folder
 from .worlds.scenes.dataset import captioned
 

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from minit2i import checkpoint
+from minit2i.batches import batches
 from minit2i.checkpoint import CheckpointError, fingerprint
 from minit2i.diffusion import Diffusion
 from minit2i.mlp import MLP
 from minit2i.schedule import cosine
-from minit2i.train import ASK, TrainConfig, _batches, differences, train, update_average
+from minit2i.train import ASK, TrainConfig, differences, train, update_average
 
 CONFIG = TrainConfig(steps=40, batch=16, warmup=5, save_every=7)
 
@@ -213,7 +214,7 @@ def test_an_order_draws_neighbours_together_and_every_row_alike():
     n, size = 320, 4
     length = torch.arange(n) // 20
     order = length.argsort(stable=True).flip(0)
-    draw = _batches({"x": torch.arange(n), "length": length, "order": order})
+    draw = batches({"x": torch.arange(n), "length": length, "order": order})
     rng, seen, spread = np.random.default_rng(0), torch.zeros(n), []
     for _ in range(8000):
         batch = draw(size, rng)
@@ -233,7 +234,7 @@ def test_an_order_draws_neighbours_together_and_every_row_alike():
 @pytest.mark.parametrize("n", [10, 64, 300])
 def test_an_order_of_few_rows_changes_nothing_much(n):
     """A stretch is never shorter than eight batches, or all there is."""
-    draw = _batches({"x": torch.arange(n), "order": torch.arange(n)})
+    draw = batches({"x": torch.arange(n), "order": torch.arange(n)})
     rng = np.random.default_rng(1)
     different = np.mean([len(draw(64, rng)["x"].unique()) for _ in range(50)])
     assert different > 0.95 * n * (1 - (1 - 1 / n) ** 64)
@@ -241,9 +242,9 @@ def test_an_order_of_few_rows_changes_nothing_much(n):
 
 def test_an_order_must_list_every_row_once():
     with pytest.raises(ValueError, match="'order' must list each of the 3 rows once"):
-        _batches({"x": torch.zeros(3), "order": torch.tensor([0, 1, 1])})
+        batches({"x": torch.zeros(3), "order": torch.tensor([0, 1, 1])})
     with pytest.raises(ValueError, match="'order' must list each of the 3 rows once"):
-        _batches({"x": torch.zeros(3), "order": torch.tensor([0.0, 1.0, 2.0])})
+        batches({"x": torch.zeros(3), "order": torch.tensor([0.0, 1.0, 2.0])})
 
 
 def test_data_may_be_drawn_by_a_function():
@@ -291,7 +292,7 @@ def test_a_loss_or_a_gradient_alone_that_is_not_finite_stops_it(loss):
 
 def test_a_bare_tensor_is_no_data():
     with pytest.raises(ValueError, match=r"a dict of tensors .* got a Tensor"):
-        inspect.unwrap(_batches)(torch.zeros(3, 2))  # behind the type check of the tests
+        inspect.unwrap(batches)(torch.zeros(3, 2))  # behind the type check of the tests
 
 
 def test_divergence_stops_before_it_spoils_the_weights(tmp_path):

@@ -1,4 +1,4 @@
-"""The best possible denoiser, against plain enumeration and its limits."""
+"""The best possible denoiser, against plain enumeration, its limits and the judge."""
 
 from dataclasses import replace
 from itertools import product
@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from minit2i.worlds.scenes import Scene, parse, render
-from minit2i.worlds.scenes.ideal import ideal
+from minit2i import sample
+from minit2i.schedule import Schedule, cosine
+from minit2i.worlds.scenes import Scene, parse, render, satisfies
+from minit2i.worlds.scenes.ideal import denoiser
 from minit2i.worlds.scenes.law import decode, given
 
+PATH = cosine(1000)
 SHIFTS = tuple(product((-1, 0, 1), repeat=2))
 
 
@@ -18,7 +21,7 @@ def moved(things, shifts):
     return Scene(tuple(replace(t, jitter=s) for t, s in zip(things, shifts, strict=True)))
 
 
-def enumerated(x_t, demand, signal, noise, side):
+def enumerated(x_t, t, demand):
     """Bayes' rule with every picture rendered: each scene with each shift of each thing."""
     codes, chance = given(demand)
     scenes, weights = [], []
@@ -27,9 +30,9 @@ def enumerated(x_t, demand, signal, noise, side):
         for shifts in product(SHIFTS, repeat=len(things)):
             scenes.append(moved(things, shifts))
             weights.append(p)
-    pictures = render(scenes, side).double()
-    distance = (x_t.double() - signal * pictures).square().sum((1, 2, 3))
-    score = torch.tensor(weights).log() - distance / (2 * noise**2)
+    pictures = render(scenes, x_t.shape[-1]).double()
+    distance = (x_t.double() - PATH.signal[t] * pictures).square().sum((1, 2, 3))
+    score = torch.tensor(weights).log() - distance / (2 * PATH.noise[t] ** 2)
     return (score.softmax(0)[:, None, None, None] * pictures).sum(0)
 
 
@@ -47,23 +50,22 @@ def enumerated(x_t, demand, signal, noise, side):
 def test_it_is_bayes_rule_over_all_pictures(text, side):
     demand = parse(text)
     torch.manual_seed(0)
-    truth = render([demand.example()], side)
-    for signal, noise in ((0.9, 0.4), (0.4, 0.9), (0.1, 1.0)):
-        x_t = signal * truth + noise * torch.randn_like(truth)
-        mine = ideal(x_t, [demand], signal, noise)[0]
-        assert torch.allclose(
-            mine.double(), enumerated(x_t, demand, signal, noise, side), atol=1e-5
-        )
+    truth, ideal = render([demand.example()], side), denoiser([demand], PATH)
+    for t in torch.tensor([[250], [700], [950]]):
+        x_t = PATH.diffuse(truth, t, torch.randn_like(truth))
+        assert torch.allclose(ideal(x_t, t)[0].double(), enumerated(x_t, t, demand), atol=1e-5)
 
 
 def test_without_noise_it_is_the_picture_and_without_signal_the_mean():
     texts = ["a red circle", "two small blue squares", "a small grey thing above a large cross"]
     demands = [parse(text) for text in texts]
-    torch.manual_seed(1)
+    path = Schedule([1.0, 1.0, 0.0], [0.0, 1e-3, 1.0])
     truth = render([decode(given(demand)[0][-1]) for demand in demands], 16)
-    clear = ideal(truth + 1e-3 * torch.randn_like(truth), demands, 1.0, 1e-3)
+    t = torch.tensor([1, 1, 1, 2, 2, 2])  # each picture at its own time
+    torch.manual_seed(1)
+    x_t = path.diffuse(truth.repeat(2, 1, 1, 1), t, torch.randn(6, 3, 16, 16))
+    clear, blind = denoiser(demands * 2, path)(x_t, t).chunk(2)
     assert (clear - truth).abs().max() < 1e-4
-    blind = ideal(torch.randn_like(truth), demands, 0.0, 1.0)
     rng = np.random.default_rng(0)
     for demand, mean in zip(demands, blind, strict=True):
         codes, chance = given(demand)
@@ -72,11 +74,20 @@ def test_without_noise_it_is_the_picture_and_without_signal_the_mean():
         assert (render(scenes, 16).mean(0) - mean).abs().max() < 0.06  # 5 deviations of 4,000
 
 
+def test_a_perfect_denoiser_draws_what_it_is_asked():
+    texts = ["a red thing above a blue thing", "two small crosses", "a large thing"] * 4
+    x = sample.start((12, 3, 16, 16), sample.seeds(0, 12))
+    walk = sample.ddim(denoiser([parse(text) for text in texts], PATH), x, PATH, steps=25)
+    assert all(verdict.exact for verdict in satisfies(sample.last(walk), texts))
+
+
 def test_bad_input_is_refused():
-    demand = parse("a red circle")
-    with pytest.raises(ValueError, match="2 pictures and 1 demands"):
-        ideal(torch.zeros(2, 3, 16, 16), [demand], 0.5, 0.5)
-    with pytest.raises(ValueError, match="noise must be positive"):
-        ideal(torch.zeros(1, 3, 16, 16), [demand], 1.0, 0.0)
+    ideal, one = denoiser([parse("a red circle")], PATH), torch.tensor([1])
+    with pytest.raises(ValueError, match="made for 1 pictures at t ≥ 1, got 2 at t = 1"):
+        ideal(torch.zeros(2, 3, 16, 16), one)
+    with pytest.raises(ValueError, match="got 1 at t = 0"):
+        ideal(torch.zeros(1, 3, 16, 16), one - 1)
     with pytest.raises(ValueError, match="side of 16, 32, 64"):
-        ideal(torch.zeros(1, 3, 8, 8), [demand], 0.5, 0.5)
+        ideal(torch.zeros(1, 3, 8, 8), one)
+    with pytest.raises(ValueError, match="without held-out compositions"):
+        denoiser([parse("a purple circle")], PATH)

@@ -13,7 +13,7 @@ Read the package from the mathematics outwards:
     systems      whole systems that draw from prompts; each reads like its paper's figure
     worlds       where data comes from: the plane, digits, captioned scenes, a folder of yours
     train        one training loop        parallel     the same in several processes
-    muon         the step of a matrix
+    batches      from tables to batches   muon         the step of a matrix
     recipes      how systems are made     runs         a run's log and sample sheets
     checkpoint   weights and their cards  benchmark    MiniDrawBench, fresh prompts, diversity
     evaluate     measures                 findings     recorded measurements

@@ -8,7 +8,8 @@ The network may predict any of four quantities, each a linear map of the others 
     velocity   ε - x_0, the direction of the straight path       (rectified flow)
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -115,10 +116,10 @@ class Diffusion(nn.Module):
     encoder   (batch, keep) -> Condition, or None for an unconditional model; drop rates are its own
     weight    of the loss at t = 0 … T, such as `min_snr`'s; None for the plain mean
     times     mean and deviation of the logit of t/T in training, a normal variable (logit-normal
-              sampling, Esser et al. 2024, eq. 19); None: t is uniform
+              sampling, Esser et al. 2024, eq. 19, there on the straight path); None: t is uniform
 
     Raises ValueError for an unknown `predict`, and for "eps" where signal[T] = 0: there x_T holds
-    no signal to divide by, and for weights that do not fit the schedule.
+    no signal to divide by, for weights that do not fit the schedule and for times that are no law.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Diffusion(nn.Module):
         predict: str = "eps",
         encoder: nn.Module | None = None,
         weight: Float[Tensor, "times"] | None = None,
-        times: tuple[float, float] | None = None,
+        times: Sequence[float] | None = None,
     ):
         super().__init__()
         if predict not in PREDICT:
@@ -143,7 +144,9 @@ class Diffusion(nn.Module):
                 f"weight holds one number of at least 0 for each t = 0 … {schedule.T}, got "
                 f"{len(weight)} from {weight.min():g}: make it for this schedule"
             )
-        if times is not None and not times[1] > 0:
+        if times is not None and (
+            len(times) != 2 or not all(map(math.isfinite, times)) or times[1] <= 0
+        ):
             raise ValueError(f"times are a mean and a positive deviation, got {times}")
         self.register_buffer("weight", None if weight is None else weight.float(), persistent=False)
         self.net, self.schedule, self.predict, self.encoder = net, schedule, predict, encoder

@@ -39,8 +39,8 @@ VOCABULARY = 512
 SCENES = 480_000
 """Captioned scenes that `base` is trained on."""
 TIMES = (0.8, 1.6)
-"""Logits of the times at which `base` is trained: seven in ten lie above T/2, where it is decided
-what stands where."""
+"""Mean and deviation of the logits of the times at which `base` is trained: seven in ten lie above
+T/2, where it is decided what stands where."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
 SHEET = 1000

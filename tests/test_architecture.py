@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "minit2i"
 
 # From the ground up: a module imports from groups before its own, or from its own group.
 GROUPS = {
-    "ground": ("text", "checkpoint", "parallel", "picture", "muon"),
+    "ground": ("text", "checkpoint", "parallel", "picture", "batches", "muon"),
     "mathematics": ("schedule", "condition", "diffusion", "sample", "guide"),
     "networks": ("layers", "mlp", "unet", "transformer", "text_encoder"),
     "language and codes": ("clip", "dvae", "language"),

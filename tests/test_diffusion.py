@@ -112,9 +112,10 @@ def test_times_have_the_stated_law(mean, std):
     assert ((found - due).abs() < 5 * (due * (1 - due) / 20_000).sqrt() + 1e-3).all()
 
 
-def test_times_need_a_positive_deviation():
+@pytest.mark.parametrize("times", [(0.0, 0.0), (0.0, -1.0), (math.nan, 1.0), (0.8,), ()])
+def test_times_are_a_mean_and_a_positive_deviation(times):
     with pytest.raises(ValueError, match="a mean and a positive deviation"):
-        Diffusion(MLP(2, 16, 1), linear(), times=(0.0, 0.0))
+        Diffusion(MLP(2, 16, 1), linear(), times=times)
 
 
 def test_a_fresh_network_that_returns_zero_has_loss_one():

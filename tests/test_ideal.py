@@ -44,13 +44,18 @@ def enumerated(x_t, t, demand):
         ("a small striped red circle at the top left and a small blue square on the right", 16),
         ("a small red square left of a small plain red square in the bottom right corner", 16),
         ("two small plain blue things, one on the left and one on the right", 16),
+        (
+            "a small red circle at the top left, a small red square at the top right, and a small "
+            "plain grey thing in the bottom left corner",
+            16,
+        ),
         ("a large green cross on the left", 64),
     ],
 )
 def test_it_is_bayes_rule_over_all_pictures(text, side):
     demand = parse(text)
     torch.manual_seed(0)
-    truth, ideal = render([demand.example()], side), denoiser([demand], PATH)
+    truth, ideal = render([demand.example()], side), denoiser([demand], PATH, side)
     for t in torch.tensor([[250], [700], [950]]):
         x_t = PATH.diffuse(truth, t, torch.randn_like(truth))
         assert torch.allclose(ideal(x_t, t)[0].double(), enumerated(x_t, t, demand), atol=1e-5)
@@ -82,12 +87,12 @@ def test_a_perfect_denoiser_draws_what_it_is_asked():
 
 
 def test_bad_input_is_refused():
-    ideal, one = denoiser([parse("a red circle")], PATH), torch.tensor([1])
-    with pytest.raises(ValueError, match="made for 1 pictures at t ≥ 1, got 2 at t = 1"):
-        ideal(torch.zeros(2, 3, 16, 16), one)
-    with pytest.raises(ValueError, match="got 1 at t = 0"):
-        ideal(torch.zeros(1, 3, 16, 16), one - 1)
+    demand = parse("a red circle")
+    ideal, one = denoiser([demand], PATH), torch.tensor([1])
+    for shape, t in (((2, 3, 16, 16), one), ((1, 3, 32, 32), one), ((1, 3, 16, 16), one - 1)):
+        with pytest.raises(ValueError, match=r"made for 1 pictures of 16 pixels at t ≥ 1, got \("):
+            ideal(torch.zeros(shape), t)
     with pytest.raises(ValueError, match="side of 16, 32, 64"):
-        ideal(torch.zeros(1, 3, 8, 8), one)
+        denoiser([demand], PATH, 8)
     with pytest.raises(ValueError, match="without held-out compositions"):
         denoiser([parse("a purple circle")], PATH)

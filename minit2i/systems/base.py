@@ -58,7 +58,7 @@ class Base(System):
             text=asdict(words),
             unet=asdict(shape),
             drop=drop,
-            times=times and list(times),
+            times=None if times is None else list(times),
         )
         if (shape.channels, shape.image, shape.context) != (3, 0, words.width):
             raise ValueError(
@@ -71,7 +71,7 @@ class Base(System):
         encoder = TextEncoder(len(self.tokenizer), shape.embedding, words, drop)
         schedule = cosine(1000)
         weight = truncated_snr(schedule)
-        self.model = Diffusion(UNet(shape), schedule, "x0", encoder, weight, times and tuple(times))
+        self.model = Diffusion(UNet(shape), schedule, "x0", encoder, weight, self.config["times"])
 
     def batch(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The prompts as the encoder takes them."""

@@ -1,9 +1,12 @@
-"""What each choice of `base` is worth: short trainings in which one of them is taken back.
+"""What each choice of `base` is worth: short trainings in which one of them is taken back, and the
+shipped checkpoint with other samplers.
 
-All arms see the same scenes, batches, steps and prompts; only the named choice differs. Two arms
-change the learning rate too, because AdamW does not bear Muon's.
+All arms see the same scenes, number of pictures and prompts, one seed, weights averaged over the
+last hundred steps; only the named choice differs. AdamW has two arms, with Muon's learning rate and
+with a usual one. Intervals are over prompts.
 
-    python -m tests.bench.ablation [--steps 700] [--seeds 1] [--asked 400] [--arm NAME ...]
+    python -m tests.bench.ablation [--steps 700] [--asked 400] [--arm NAME ...]
+    python -m tests.bench.ablation --samplers [--asked 400]
 """
 
 import time
@@ -45,53 +48,79 @@ ARMS = {
     "small position embeddings": Arm(system={"text": {"position": 0.02}}),
     "no convolution over tokens": Arm(system={"text": {"reach": 0}}),
     "captions of all lengths in a batch": Arm(order=False),
-    "two levels, 4×4 and 2×2": Arm(system={"unet": {"widths": (128, 192), "attention": (0, 1)}}),
-    "fold 2, levels 8×8 and 4×4": Arm(system={"unet": {"fold": 2, "widths": (48, 128)}}),
+    "two levels, 4×4 and 2×2 (three times as large)": Arm(
+        system={"unet": {"widths": (128, 192), "attention": (0, 1)}}
+    ),
+    "fold 2, levels 8×8 and 4×4": Arm(
+        system={"unet": {"fold": 2, "widths": (64, 128), "attention": (1,)}}
+    ),
     "two blocks a level": Arm(system={"unet": {"blocks": 2}}),
 }
 
 
-def figures(system: Base, asked: list[benchmark.Prompt]) -> dict[str, torch.Tensor]:
+SAMPLERS = {
+    f"{steps} steps, {'fresh' if eta else 'no'} noise in each, guidance {guidance:g}": {
+        "steps": steps,
+        "eta": eta,
+        "guidance": guidance,
+    }
+    for guidance in (1.0, 2.0)
+    for steps in (25, 50)
+    for eta in (0.0, 1.0)
+}
+HEAD = "| | one thing | two things | three things | pictures a second |\n|---|---|---|---|---|"
+
+
+def figures(system: Base, asked: list[benchmark.Prompt], **options: Any) -> dict[str, torch.Tensor]:
     """Which development prompts are drawn right, by the number of things."""
     right: dict[str, list[bool]] = {name: [] for name in benchmark.NUMBERS.values()}
     for k in range(0, len(asked), 100):
         some = asked[k : k + 100]
         texts = [prompt.text for prompt in some]
-        drawn = system.draw(texts, seed=100_000 + k)
+        drawn = system.draw(texts, seed=100_000 + k, **options)
         verdicts = satisfies(drawn, texts, [prompt.ways for prompt in some])
         for prompt, verdict in zip(some, verdicts, strict=True):
             right[prompt.category].append(verdict.exact)
     return {name: torch.tensor(each) for name, each in right.items()}
 
 
+def report(name: str, right: dict[str, torch.Tensor], rate: float) -> None:
+    """Prints a row of the table."""
+    shares = map(proportion, right.values())
+    cells = [f"{100 * s.mean:.0f} % [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
+    print(f"| {name} | {' | '.join(cells)} | {rate:.0f} |", flush=True)
+
+
 @click.command()
 @click.option("--steps", default=700, show_default=True)
-@click.option("--seeds", default=1, show_default=True, help="Training seeds, from 0.")
+@click.option("--seed", default=0, show_default=True)
 @click.option("--asked", default=400, show_default=True, help="Development prompts.")
-@click.option("--threads", default=1, show_default=True)
-@click.option("--arm", "chosen", multiple=True, help="Only this one; may be repeated.")
-def main(steps: int, seeds: int, asked: int, threads: int, chosen: tuple[str, ...]) -> None:
-    torch.set_num_threads(threads)
-    prepared = recipes.prepare_base(0, None)
+@click.option("--arm", "chosen", multiple=True, type=click.Choice(list(ARMS)), help="Only these.")
+@click.option("--samplers", is_flag=True, help="The shipped checkpoint with other samplers.")
+def main(steps: int, seed: int, asked: int, chosen: tuple[str, ...], samplers: bool) -> None:
+    torch.set_num_threads(1)  # so that the process's time is the time it takes
     prompts = benchmark.development(asked)
-    print("| | one thing | two things | three things | pictures a second |\n|---|---|---|---|---|")
-    for name in chosen or ARMS:
-        arm, right, seconds = ARMS[name], [], 0.0
-        data = {k: v for k, v in prepared.data.items() if arm.order or k != "order"}
-        for seed in range(seeds):
-            torch.manual_seed(seed)
-            system = Base(**{**prepared.system.config, "text": {}, "unet": {}, **arm.system})
-            arm.change(system)
-            config = replace(recipes.get("base").config, steps=steps, seed=seed, ema=0.99)
+    print(HEAD)
+    if samplers:
+        system = Base.load()
+        for name, options in SAMPLERS.items():
             begun = time.process_time()
-            for _ in train(system.model, data, replace(config, **arm.training)):
-                pass
-            seconds += time.process_time() - begun
-            right.append(figures(system, prompts))
-        shares = [proportion(torch.cat([each[n] for each in right])) for n in right[0]]
-        cells = [f"{100 * s.mean:.0f} % [{100 * s.low:.0f}, {100 * s.high:.0f}]" for s in shares]
-        rate = seeds * steps * config.batch / seconds
-        print(f"| {name} | {' | '.join(cells)} | {rate:.0f} |", flush=True)
+            right = figures(system, prompts, **options)
+            report(name, right, asked / (time.process_time() - begun))
+        return
+    prepared = recipes.prepare_base(0, None)
+    for name in chosen or ARMS:
+        arm = ARMS[name]
+        torch.manual_seed(seed)
+        system = Base(**{**prepared.system.config, "text": {}, "unet": {}, **arm.system})
+        arm.change(system)
+        data = {k: v for k, v in prepared.data.items() if arm.order or k != "order"}
+        config = replace(recipes.get("base").config, steps=steps, seed=seed, ema=0.99)
+        begun = time.process_time()
+        for _ in train(system.model, data, replace(config, **arm.training)):
+            pass
+        rate = steps * config.batch / (time.process_time() - begun)
+        report(name, figures(system, prompts), rate)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A table of plain numbers with the same columns in each row:
     value, low, high    with the 95 % interval over prompts (`benchmark.over_prompts`); the texts
                         "not scored" and "" for textures below 64 pixels and where nothing is right
     asked, draws        different prompts, pictures of each
-    guidance, steps     of the sampler
+    guidance, steps     of the sampler, which is the system's own otherwise
 """
 
 import inspect

@@ -205,7 +205,8 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
         own = _pictures(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
     system = Base(Tokenizer.train(texts, VOCABULARY).merges, times=TIMES)
-    tokens = system.tokenizer.batch(texts, system.config["text"]["length"]).int()
+    length, parts = system.config["text"]["length"], range(0, len(texts), 4096)  # saves memory
+    tokens = torch.cat([system.tokenizer.batch(texts[k : k + 4096], length).int() for k in parts])
     if source is not None:
         about["captions cut"] = sum(read < whole for read, whole in map(system.read, texts))
     order = (tokens != Tokenizer.pad).sum(1).argsort(stable=True)  # captions of one length together

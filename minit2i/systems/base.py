@@ -102,8 +102,8 @@ class Base(System):
         steps: int = 25,
         eta: float = 1.0,
     ) -> Float[Tensor, "b 3 h w"]:
-        """See `System.draw`; `eta` is `sample.ddim`'s: fresh noise in each step corrects mistakes
-        of the steps before. Any text is drawn: words never seen are spelt in bytes."""
+        """See `System.draw`; `eta` is `sample.ddim`'s: 1 for fresh noise in each step, 0 for none.
+        Any text is drawn: words never seen are spelt in bytes."""
         prompts = check_prompts(prompts)
         shape, noises = (len(prompts), 3, self.side, self.side), sample.seeds(seed, len(prompts))
         x = sample.start(shape, noises).to(self.device)

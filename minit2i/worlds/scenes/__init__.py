@@ -2,6 +2,7 @@
 
 `sample` draws a scene, `render` its picture and `caption` a text about it; `read` recovers the
 scene from a picture, `parse` what a prompt demands, and `satisfies` says whether it is shown.
+`law` knows how often each scene occurs, `ideal` the best denoiser that there can be.
 """
 
 from .captions import caption

@@ -38,9 +38,6 @@ VOCABULARY = 512
 """Tokens of a tokenizer at most."""
 SCENES = 480_000
 """Captioned scenes that `base` is trained on."""
-TIMES = (0.8, 1.6)
-"""Mean and deviation of the logits of the times at which `base` is trained: seven in ten lie above
-T/2, where it is decided what stands where."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
 SHEET = 1000
@@ -204,7 +201,7 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
     else:
         own = _pictures(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
-    system = Base(Tokenizer.train(texts, VOCABULARY).merges, times=TIMES)
+    system = Base(Tokenizer.train(texts, VOCABULARY).merges)
     length, parts = system.config["text"]["length"], range(0, len(texts), 4096)  # saves memory
     tokens = torch.cat([system.tokenizer.batch(texts[k : k + 4096], length).int() for k in parts])
     if source is not None:
@@ -265,7 +262,7 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
 RECIPES = {
     "base": Recipe(
         Base,
-        TrainConfig(15000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
+        TrainConfig(30000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
         prepare_base,
         evaluate_base,
         WORLD,

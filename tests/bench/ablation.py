@@ -43,7 +43,7 @@ ARMS = {
     "as it is": Arm(),
     "AdamW at 1e-3, not Muon": Arm(training={"optimizer": "adamw", "lr": 1e-3}),
     "AdamW at 3e-3, not Muon": Arm(training={"optimizer": "adamw"}),
-    "uniform times": Arm(system={"times": None}),
+    "logit-normal times": Arm(system={"times": (0.8, 1.6)}),
     "plain mean of x_0, no weights": Arm(change=_plain_mean),
     "small position embeddings": Arm(system={"text": {"position": 0.02}}),
     "no convolution over tokens": Arm(system={"text": {"reach": 0}}),

@@ -27,10 +27,11 @@ GREEN = Thing("cross", "green", "small", "plain", "bottom left")
             failures.TWICE,
         ),
         (
-            "a grey triangle and a small thing",  # the second red one may be the small thing's twin
+            "a grey triangle and a small thing",
             (RED, Thing("circle", "red", "small", "plain", "bottom")),
             failures.TWICE,
         ),
+        ("a grey triangle and a small thing", (RED, BLUE), failures.OTHER),
     ],
 )
 def test_failures_are_told_apart(prompt, things, kind):

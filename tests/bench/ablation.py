@@ -1,4 +1,4 @@
-"""What each choice of `base` is worth: short trainings in which one of them is taken back, and the
+"""What each choice of `base` is worth: short trainings in which one of them is changed, and the
 shipped checkpoint with other samplers.
 
 All arms see the same scenes, number of pictures and prompts, one seed, weights averaged over the

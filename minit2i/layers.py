@@ -77,24 +77,35 @@ def attend(
     heads: int,
     mask: Bool[Tensor, "b #n m"] | None = None,
     causal: bool = False,
+    bias: Float[Tensor, "b heads #n m"] | None = None,
 ) -> Float[Tensor, "b n width"]:
-    """softmax(q kᵀ/√d) v for each head (Vaswani et al. 2017, eq. 1); where mask is false, a key is
-    not seen."""
-    b, _, width = q.shape
-    q, k, v = (x.view(b, -1, heads, width // heads).transpose(1, 2) for x in (q, k, v))
-    if mask is not None:
-        mask = mask[:, None]
+    """softmax(q kᵀ/√d + bias) v for each head (Vaswani et al. 2017, eq. 1); where mask is false, a
+    key is not seen."""
+    b, n, width = q.shape
+    q, k, v = (split(x, heads) for x in (q, k, v))
+    mask = None if mask is None else mask[:, None]
+    if bias is not None:
+        mask = bias.to(q) if mask is None else bias.to(q).masked_fill(~mask, float("-inf"))
     seen = nn.functional.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-    return seen.transpose(1, 2).reshape(b, -1, width)
+    return seen.transpose(1, 2).reshape(b, n, width)
+
+
+def split(x: Float[Tensor, "b n width"], heads: int) -> Float[Tensor, "b heads n d"]:
+    """The heads' shares of the channels."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 class JointAttention(nn.Module):
     """Pixels attend to pixels and to the condition's tokens at once, under one softmax (GLIDE §4).
 
-    channels  of the picture;  context  width of the tokens, 0 for none;  head  channels per head
+    channels   of the picture;  context  width of the tokens, 0 for none;  head  channels per head
+    exclusive  pixels share the tokens out. The more a token is claimed anywhere, the less it is
+               seen: from its logits s · log Σ_pixels exp(q kᵀ/√d) is subtracted. At s = 1 that is
+               the first half of a round of Sinkhorn's (1964) iteration, a softmax over pixels, and
+               attention's softmax over keys is the other; s is learned for each head, from 1/2 on
     """
 
-    def __init__(self, channels: int, context: int = 0, head: int = 32):
+    def __init__(self, channels: int, context: int = 0, head: int = 32, exclusive: bool = False):
         super().__init__()
         if channels % head:
             raise ValueError(f"{channels} channels cannot be split into heads of {head}")
@@ -102,6 +113,7 @@ class JointAttention(nn.Module):
         self.norm = nn.GroupNorm(groups(channels), channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.kv = nn.Linear(context, 2 * channels) if context else None
+        self.share = nn.Parameter(torch.full((self.heads,), 0.5)) if context and exclusive else None
         self.out = zero(nn.Linear(channels, channels))
 
     def forward(
@@ -113,11 +125,19 @@ class JointAttention(nn.Module):
         """One residual update of the pixels; tokens with a false mask are not seen."""
         b, c, y, x = h.shape
         q, k, v = self.qkv(self.norm(h).flatten(2).transpose(1, 2)).chunk(3, dim=2)
-        seen = None
+        seen = bias = None
         if self.kv is not None and tokens is not None:
             more_k, more_v = self.kv(tokens).chunk(2, dim=2)
+            if self.share is not None:
+                bias = nn.functional.pad(-self._claimed(q, more_k), (0, y * x))
             k, v = torch.cat([more_k, k], 1), torch.cat([more_v, v], 1)
             if mask is not None:
                 seen = nn.functional.pad(mask, (0, y * x), value=True)[:, None]
-        update = self.out(attend(q, k, v, self.heads, seen))
+        update = self.out(attend(q, k, v, self.heads, seen, bias=bias))
         return h + update.transpose(1, 2).view(b, c, y, x)
+
+    def _claimed(self, q: Tensor, k: Tensor) -> Float[Tensor, "b heads 1 n"]:
+        """How much of each token the pixels claim, by head."""
+        q, k = split(q, self.heads), split(k, self.heads)
+        logits = q @ k.mT * q.shape[3] ** -0.5
+        return self.share[:, None, None] * logits.logsumexp(2, keepdim=True)

@@ -32,6 +32,7 @@ class UNetConfig:
     blocks      residual blocks a level on the way down (one more on the way up)
     attention   levels, from 0, that attend
     head        channels of an attention head
+    exclusive   whether pixels share the condition's tokens out, see `JointAttention`
     embedding   width of time embedding and condition vector
     dropout     in the residual blocks
 
@@ -46,6 +47,7 @@ class UNetConfig:
     blocks: int = 1
     attention: Sequence[int] = (0, 1)
     head: int = 32
+    exclusive: bool = False
     embedding: int = 256
     dropout: float = 0.0
 
@@ -80,7 +82,11 @@ class _Stage(nn.Module):
     def __init__(self, inner: int, outer: int, config: UNetConfig, attends: bool):
         super().__init__()
         self.block = ResBlock(inner, outer, config.embedding, config.dropout)
-        self.attention = JointAttention(outer, config.context, config.head) if attends else None
+        self.attention = (
+            JointAttention(outer, config.context, config.head, config.exclusive)
+            if attends
+            else None
+        )
 
     def forward(self, h: Tensor, emb: Tensor, condition: Condition) -> Tensor:
         h = self.block(h, emb)

@@ -21,9 +21,9 @@ def block(inner, outer, dropout=0.0):
     return wake(ResBlock(inner, outer, WIDTH, dropout)).double().eval()
 
 
-def attention(channels=8, context=6, head=4):
+def attention(channels=8, context=6, head=4, exclusive=False):
     torch.manual_seed(0)
-    return wake(JointAttention(channels, context, head)).double()
+    return wake(JointAttention(channels, context, head, exclusive)).double()
 
 
 @pytest.mark.parametrize("inner, outer", [(8, 8), (8, 16), (16, 8)])
@@ -189,13 +189,70 @@ def test_joint_attention_equals_diffusers():
     assert not torch.allclose(out, ours(h), atol=0.01) and not torch.allclose(out, h, atol=0.01)
 
 
-def test_a_fresh_joint_attention_is_the_identity():
+def test_exclusive_attention_is_a_round_of_sinkhorn():
+    """Without keys of pixels and at strength 1: exp(q kᵀ/√d), its columns made to sum to 1, and
+    then its rows; at strength 0 it is plain."""
+    ours, plain = attention(8, 6, 4, exclusive=True), attention(8, 6, 4)
+    h, tokens = normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
+    mask = torch.arange(5) < torch.tensor([[5], [3]])
+    ours.share.data = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    update = ours(h, tokens, mask) - h
+    q, own_k, own_v = ours.qkv(ours.norm(h).flatten(2).transpose(1, 2)).chunk(3, 2)
+    k, v = ours.kv(tokens).chunk(2, 2)
+    for b, n in enumerate((5, 3)):
+        heads = []
+        for head, strength in ((slice(0, 4), 1), (slice(4, 8), 0)):
+            weight = (q[b, :, head] @ k[b, :n, head].T / 2).exp()
+            weight = weight / weight.sum(0) if strength else weight
+            own = (q[b, :, head] @ own_k[b, :, head].T / 2).exp()
+            both = torch.cat([weight, own], 1)
+            both = both / both.sum(1, keepdim=True)
+            heads.append(both @ torch.cat([v[b, :n, head], own_v[b, :, head]]))
+        expected = ours.out(torch.cat(heads, 1)).T.view(8, 2, 3)
+        assert torch.allclose(update[b], expected, rtol=0, atol=1e-12)
+    plain.load_state_dict(ours.state_dict(), strict=False)
+    assert not torch.allclose(plain(h, tokens, mask), ours(h, tokens, mask), atol=0.01)
+    ours.share.data.zero_()
+    assert torch.allclose(plain(h, tokens, mask), ours(h, tokens, mask), atol=1e-12)
+
+
+def test_a_token_that_one_pixel_claims_is_seen_less_by_the_others():
+    ours = attention(4, 4, 4, exclusive=True)
+    ours.norm = nn.Identity()
+    with torch.no_grad():
+        for layer in (ours.qkv, ours.kv, ours.out):
+            layer.bias.zero_()
+        ours.qkv.weight.copy_(torch.eye(4).repeat(3, 1))  # queries are the pixels themselves
+        ours.qkv.weight[4:] = 0
+        ours.kv.weight.copy_(torch.eye(4).repeat(2, 1))
+        ours.out.weight.copy_(torch.eye(4))
+        ours.share.fill_(1.0)
+    tokens = 4 * torch.eye(4, dtype=torch.float64)[None, :2]
+    h = torch.tensor([[3.0, 3.0, 0, 0], [3.0, 3.0, 0, 0]], dtype=torch.float64)  # no preference
+    before = ours(h.T.view(1, 4, 1, 2), tokens)[0, :2, 0, 1] - 3
+    h[0] = torch.tensor([9.0, 3.0, 0, 0])  # now the other pixel wants the first token
+    after = ours(h.T.view(1, 4, 1, 2), tokens)[0, :2, 0, 1] - 3
+    assert torch.allclose(before[0], before[1]) and after[0] < 0.01 < before[1] < after[1]
+
+
+def test_how_far_tokens_are_shared_out_is_learned():
+    ours, h, tokens = attention(exclusive=True), normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
+    ours(h, tokens, torch.arange(5) < torch.tensor([[5], [3]])).square().sum().backward()
+    assert ours.share.grad.isfinite().all() and (ours.share.grad != 0).all()
+    assert attention(context=0, exclusive=True).share is None
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_fresh_joint_attention_is_the_identity(exclusive):
     h = normal(2, 8, 2, 2)
-    assert torch.equal(JointAttention(8, 6, 4).double()(h, normal(2, 3, 6)), h)
+    ours = JointAttention(8, 6, 4, exclusive).double()
+    assert torch.equal(ours(h, normal(2, 3, 6)), h)
 
 
-def test_joint_attention_does_not_see_the_order_of_tokens():
-    ours, h, tokens = attention(), normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_joint_attention_does_not_see_the_order_of_tokens(exclusive):
+    ours, h = attention(exclusive=exclusive), normal(2, 8, 2, 3)
+    tokens = normal(2, 5, 6, seed=1)
     mask = torch.tensor([[True, True, True, False, True], [True, True, False, False, False]])
     order = torch.tensor([3, 0, 4, 2, 1])
     again = ours(h, tokens[:, order], mask[:, order])
@@ -203,8 +260,10 @@ def test_joint_attention_does_not_see_the_order_of_tokens():
     assert not torch.allclose(again, ours(h, tokens[:, order], mask), atol=1e-3)
 
 
-def test_joint_attention_moves_with_its_pixels():
-    ours, h, tokens = attention(), normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_joint_attention_moves_with_its_pixels(exclusive):
+    ours, h = attention(exclusive=exclusive), normal(2, 8, 2, 3)
+    tokens = normal(2, 5, 6, seed=1)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
 
     def moved(x):
@@ -215,8 +274,10 @@ def test_joint_attention_moves_with_its_pixels():
     assert torch.allclose(ours(wide, tokens), ours(h, tokens).transpose(2, 3), atol=1e-12)
 
 
-def test_tokens_that_are_masked_or_not_wanted_are_as_none():
-    ours, h, tokens = attention(), normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_tokens_that_are_masked_or_not_wanted_are_as_none(exclusive):
+    ours, h = attention(exclusive=exclusive), normal(2, 8, 2, 3)
+    tokens = normal(2, 5, 6, seed=1)
     none = torch.zeros(2, 5, dtype=torch.bool)
     assert torch.allclose(ours(h, tokens, none), ours(h), atol=1e-12)
     some = none.index_fill(1, torch.tensor([1, 3]), True)

@@ -50,6 +50,7 @@ SHAPES = [
     ({"widths": (8, 8, 16), "attention": (2,), "blocks": 2}, (16, 8)),
     ({"widths": (4, 8, 4, 16), "attention": (3, 1)}, (16, 16)),
     ({"channels": 1, "blocks": 3, "context": 0}, (8, 8)),
+    ({"exclusive": True}, (8, 8)),
 ]
 
 
@@ -66,7 +67,8 @@ def test_a_prediction_has_the_pictures_shape_and_is_zero_at_first(changes, sides
 
 
 def test_side_is_a_multiple_of_folds_and_levels():
-    assert [fresh(**changes).config.multiple for changes, _ in SHAPES] == [4, 4, 2, 8, 2, 8, 16, 4]
+    multiples = [fresh(**changes).config.multiple for changes, _ in SHAPES]
+    assert multiples == [4, 4, 2, 8, 2, 8, 16, 4, 4]
 
 
 def test_a_picture_does_not_depend_on_its_batch():
@@ -276,7 +278,7 @@ FLOAT32, BFLOAT16 = 1e-4, 0.05
 
 def moved(device):
     """A network and its input on a device, in float32, and what float64 on a CPU gives."""
-    net, (x, t, c) = wake(fresh()), given()
+    net, (x, t, c) = wake(fresh(exclusive=True)), given()
     exact = net(x, t, c).detach()
     ports = {k: v if v is None or v.dtype == torch.bool else v.float() for k, v in vars(c).items()}
     ports = {k: v if v is None else v.to(device) for k, v in ports.items()}

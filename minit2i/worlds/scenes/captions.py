@@ -46,8 +46,9 @@ def _pick(table: tuple, u: Uniform):
     return table[int(next(u) * len(table))]
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A true text about the scene that mentions every thing. Its law, given the scene:
+def caption(scene: Scene, rng: np.random.Generator, form: str | None = None) -> str:
+    """A true text about the scene that mentions every thing; `form` chooses one of `FORMS`. Its
+    law, given the scene:
 
     1. the things are put in an order, all orders alike;
     2. with probability `SHARED` the same attributes are said of all, else each has its own draw:
@@ -67,7 +68,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     n = len(scene.things)
     things = [scene.things[k] for k in _pick(_ORDERS[n], u)]
     said = _said(things, u)
-    form = _pick(_FORMS[n], u)
+    form = form or _pick(_FORMS[n], u)
     article = _pick(_ARTICLES, u)
     before, after = _pick(_BEFORE, u) if article else "", _pick(_AFTER, u)
     relation = _relation(*things[:2], u) if form == "relation" else None

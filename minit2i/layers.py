@@ -99,10 +99,11 @@ class JointAttention(nn.Module):
     """Pixels attend to pixels and to the condition's tokens at once, under one softmax (GLIDE §4).
 
     channels   of the picture;  context  width of the tokens, 0 for none;  head  channels per head
-    exclusive  pixels share the tokens out. The more a token is claimed anywhere, the less it is
-               seen: from its logits s · log Σ_pixels exp(q kᵀ/√d) is subtracted. At s = 1 that is
-               the first half of a round of Sinkhorn's (1964) iteration, a softmax over pixels, and
-               attention's softmax over keys is the other; s is learned for each head, from 1/2 on
+    exclusive  pixels compete for tokens. The more of a token is claimed anywhere, the less it is
+               seen: from its logits s · log Σ_pixels exp(q kᵀ/√d) is subtracted. At s = 1 its
+               weights then sum to 1 over the pixels, as after half a round of Sinkhorn's iteration
+               (Sinkhorn and Knopp 1967); the softmax over keys is the other half. s is learned for
+               each head, from 1/2 on
     """
 
     def __init__(self, channels: int, context: int = 0, head: int = 32, exclusive: bool = False):
@@ -129,15 +130,15 @@ class JointAttention(nn.Module):
         if self.kv is not None and tokens is not None:
             more_k, more_v = self.kv(tokens).chunk(2, dim=2)
             if self.share is not None:
-                bias = nn.functional.pad(-self._claimed(q, more_k), (0, y * x))
+                bias = nn.functional.pad(-self._penalty(q, more_k), (0, y * x))
             k, v = torch.cat([more_k, k], 1), torch.cat([more_v, v], 1)
             if mask is not None:
                 seen = nn.functional.pad(mask, (0, y * x), value=True)[:, None]
         update = self.out(attend(q, k, v, self.heads, seen, bias=bias))
         return h + update.transpose(1, 2).view(b, c, y, x)
 
-    def _claimed(self, q: Tensor, k: Tensor) -> Float[Tensor, "b heads 1 n"]:
-        """How much of each token the pixels claim, by head."""
+    def _penalty(self, q: Tensor, k: Tensor) -> Float[Tensor, "b heads 1 n"]:
+        """What is held against each token, by head, for being claimed by the pixels."""
         q, k = split(q, self.heads), split(k, self.heads)
         logits = q @ k.mT * q.shape[3] ** -0.5
         return self.share[:, None, None] * logits.logsumexp(2, keepdim=True)

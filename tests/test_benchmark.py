@@ -242,7 +242,16 @@ def test_captions_of_a_chosen_form_leave_unsaid_what_they_should():
     ]  # of three things of one shape no places are held out
     counts = [allowed.count(place) for place in sets]
     assert sum(counts) > 500 and stats.chisquare(counts).pvalue > 1e-3
+    first = [
+        [thing.colour for thing in scene.things].index(each.things[0].colour)
+        for scene, each in zip(scenes, asked, strict=True)
+        if len({thing.shape for thing in each.things}) == 1 and each.things[0].shape
+        if len({thing.colour for thing in each.things} - {None}) == 3
+    ]
+    assert len(first) > 50 and stats.chisquare(np.bincount(first, minlength=3)).pvalue > 1e-3
     assert all(read_back.exact for read_back in satisfies(pictures / 127.5 - 1, texts))
+    with pytest.raises(ValueError, match="captions of 1 things are bare, places, got 'relation'"):
+        captioned(1, 3, 16, 1, "relation")
 
 
 def test_below_64_pixels_texture_alone_holds_nothing_out():

@@ -189,9 +189,9 @@ def test_joint_attention_equals_diffusers():
     assert not torch.allclose(out, ours(h), atol=0.01) and not torch.allclose(out, h, atol=0.01)
 
 
-def test_exclusive_attention_is_a_round_of_sinkhorn():
-    """Without keys of pixels and at strength 1: exp(q kᵀ/√d), its columns made to sum to 1, and
-    then its rows; at strength 0 it is plain."""
+def test_exclusive_attention_normalises_over_pixels_and_then_over_keys():
+    """At strength 1 the tokens' weights are made to sum to 1 over the pixels, and then those of all
+    keys, pixels' own among them, for each pixel; at strength 0 it is plain."""
     ours, plain = attention(8, 6, 4, exclusive=True), attention(8, 6, 4)
     h, tokens = normal(2, 8, 2, 3), normal(2, 5, 6, seed=1)
     mask = torch.arange(5) < torch.tensor([[5], [3]])
@@ -240,6 +240,17 @@ def test_how_far_tokens_are_shared_out_is_learned():
     ours(h, tokens, torch.arange(5) < torch.tensor([[5], [3]])).square().sum().backward()
     assert ours.share.grad.isfinite().all() and (ours.share.grad != 0).all()
     assert attention(context=0, exclusive=True).share is None
+
+
+def test_exclusive_attention_in_half_precision_is_near_and_learns():
+    ours = attention(exclusive=True).float()
+    h, tokens = normal(2, 8, 2, 3).float(), normal(2, 5, 6, seed=1).float()
+    mask = torch.arange(5) < torch.tensor([[5], [3]])
+    exact = ours(h, tokens, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = ours(h, tokens, mask)
+    half.float().square().sum().backward()
+    assert torch.allclose(half.float(), exact, atol=0.05) and (ours.share.grad != 0).all()
 
 
 @pytest.mark.parametrize("exclusive", [False, True])

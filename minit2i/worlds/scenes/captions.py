@@ -62,10 +62,13 @@ def caption(scene: Scene, rng: np.random.Generator, form: str | None = None) -> 
 
     So nothing depends on unsaid values. Given a caption, a scene with its things matched to the
     phrases has the probability of the scene's own law, restricted to the matched scenes for which
-    the caption is true, where "left of" means columns 0 and 2, and "above" rows 0 and 2.
+    the caption is true, where "left of" means columns 0 and 2, and "above" rows 0 and 2. Raises
+    ValueError for a form that so many things do not have.
     """
     u = iter(rng.random(_DRAWS).tolist())
     n = len(scene.things)
+    if form not in (None, *FORMS[n]):
+        raise ValueError(f"captions of {n} things are {', '.join(FORMS[n])}, got {form!r}")
     things = [scene.things[k] for k in _pick(_ORDERS[n], u)]
     said = _said(things, u)
     form = form or _pick(_FORMS[n], u)

@@ -18,8 +18,9 @@ def captioned(
     that are kept for choosing and measuring (`splits`).
 
     Scenes and captions are the same at every side. `number` of things, and `form` of captions
-    (`captions.FORMS`): None for the world's law. A caption tells both, so the law of scenes given a
-    caption is the same whichever are chosen.
+    (`captions.FORMS`): None for the world's law. Neither depends on anything that a caption leaves
+    unsaid, so the law of scenes given a caption is the same whichever are chosen; only how often
+    each caption comes is not.
     """
     if n < 1:
         raise ValueError(f"need at least one picture, got {n}")

@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
+from minit2i import recipes
 from minit2i.recipes import get
 from minit2i.systems.base import Base
 from minit2i.worlds.scenes import Scene, parse, render, satisfies
 from minit2i.worlds.scenes.scene import Thing
 from tests.bench import failures
-from tests.bench.ablation import ARMS
+from tests.bench.ablation import ARMS, rows
 
 RED = Thing("circle", "red", "small", "plain", "top left")
 BLUE = Thing("square", "blue", "small", "plain", "top right")
@@ -57,5 +59,16 @@ def test_each_arm_of_the_ablation_changes_one_choice_of_the_recipe(name):
         replace(recipe, **arm.training) != recipe,
         (system.model.weight is None) != (plain.model.weight is None),
         not arm.order,
+        not arm.further,
     ]
     assert sum(changed) == 1
+
+
+def test_an_arm_of_the_ablation_has_its_rows(monkeypatch):
+    monkeypatch.setattr(recipes, "SCENES", 3)
+    data = {"x": torch.arange(5) * 10, "order": torch.tensor([4, 2, 0, 3, 1])}
+    assert rows(data, ARMS["as it is"])["order"].tolist() == [4, 2, 0, 3, 1]
+    fewer = rows(data, ARMS["scenes of the world's law alone"])
+    assert fewer["x"].tolist() == [0, 10, 20] and fewer["order"].tolist() == [2, 0, 1]
+    mixed = rows(data, ARMS["captions of all lengths in a batch"])
+    assert list(mixed) == ["x"] and len(mixed["x"]) == 5

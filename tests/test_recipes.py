@@ -43,6 +43,7 @@ def small(monkeypatch):
     )
     monkeypatch.setitem(recipes.RECIPES, "base", recipe)
     monkeypatch.setattr(recipes, "SCENES", 200)
+    monkeypatch.setattr(recipes, "OPEN", 50)
     monkeypatch.setattr(recipes, "SHEET", 2)
 
 
@@ -64,7 +65,8 @@ def test_a_run_leaves_weights_card_log_and_sheets(tmp_path, small):
     system = Base.load(tmp_path)
     command = f"python -m minit2i train base --steps 4 --seed 3 --out {tmp_path}"
     assert system.card["command"] == command
-    assert system.card["data"] == {"name": "captioned world", "images": 200, "seed": 3}
+    data = {"name": "captioned world", "images": 200, "open": 50, "seed": 3}
+    assert system.card["data"] == data
     record = tmp_path / "base.run"
     assert sorted(p.name for p in (record / "samples").iterdir()) == ["000002.png", "000004.png"]
     log = [json.loads(line) for line in (record / "log.jsonl").read_text().splitlines()]

@@ -92,7 +92,8 @@ def begin(arm: str, seed: int, steps: int = STEPS) -> tuple[Base, dict[str, Tens
     seen = scenes(SCENES, np.random.default_rng([seed, 6]))
     torch.manual_seed(seed)
     merges = Tokenizer.train([plain(scene) for scene in seen], 400).merges
-    system = Base(merges, text={"length": LENGTH, "position": position, "reach": reach})
+    words = {"length": LENGTH, "position": position, "reach": reach}
+    system = Base(merges, text=words, unet={"exclusive": False})
     config = TrainConfig(
         steps, BATCH, lr, warmup=100, ema=0.99, seed=seed, fused=True, optimizer=optimizer
     )

@@ -23,7 +23,7 @@ from ..text_encoder import TextConfig, TextEncoder
 from ..unet import UNet, UNetConfig
 from .system import System, check_prompts
 
-UNET = {"fold": 4, "widths": (128,), "attention": (0,), "embedding": 128}
+UNET = {"fold": 4, "widths": (128,), "attention": (0,), "exclusive": True, "embedding": 128}
 """Sixteen positions of 4×4 pixels each: about as many as a caption has tokens."""
 
 

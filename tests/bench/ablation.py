@@ -1,9 +1,10 @@
 """What each choice of `base` is worth: short trainings in which one of them is changed, and the
 shipped checkpoint with other samplers.
 
-All arms see the same scenes, number of pictures and prompts, one seed, weights averaged over the
-last hundred steps; only the named choice differs. AdamW has two arms, with Muon's learning rate and
-with a usual one. Intervals are over prompts.
+All arms see as many pictures of the same scenes (but for the arm that has fewer of them), and have
+one seed, the same prompts, and weights averaged over the last hundred steps; only the named choice
+differs. AdamW has two arms, with Muon's learning rate and with a usual one. Intervals are over
+prompts.
 
     python -m tests.bench.ablation [--steps 700] [--asked 400] [--arm NAME ...]
     python -m tests.bench.ablation --samplers [--asked 400]
@@ -27,12 +28,14 @@ from minit2i.worlds.scenes import satisfies
 @dataclass(frozen=True)
 class Arm:
     """Fields of `Base` and of `TrainConfig` that differ from the recipe's; `change` is made to the
-    fresh system, `order` says whether captions of one length share a batch."""
+    fresh system; `order`: whether captions of one length share a batch; `further`: whether there
+    are more scenes of three things in open places than by the world's law."""
 
     system: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     change: Callable[[Base], None] = lambda system: None
     order: bool = True
+    further: bool = True
 
 
 def _plain_mean(system: Base) -> None:
@@ -46,6 +49,8 @@ ARMS = {
     "logit-normal times": Arm(system={"times": (0.8, 1.6)}),
     "plain mean of x_0, no weights": Arm(change=_plain_mean),
     "small position embeddings": Arm(system={"text": {"position": 0.02}}),
+    "joint attention that is not exclusive": Arm(system={"unet": {"exclusive": False}}),
+    "scenes of the world's law alone": Arm(further=False),
     "no convolution over tokens": Arm(system={"text": {"reach": 0}}),
     "captions of all lengths in a batch": Arm(order=False),
     "two levels, 4×4 and 2×2 (three times as large)": Arm(
@@ -91,6 +96,13 @@ def report(name: str, right: dict[str, torch.Tensor], rate: float) -> None:
     print(f"| {name} | {' | '.join(cells)} | {rate:.0f} |", flush=True)
 
 
+def rows(data: dict[str, torch.Tensor], arm: Arm) -> dict[str, torch.Tensor]:
+    """The arm's part of the table: those of the world's law come first."""
+    n = len(data["x"]) if arm.further else recipes.SCENES
+    own = {name: column[:n] for name, column in data.items() if name != "order"}
+    return {**own, "order": data["order"][data["order"] < n]} if arm.order else own
+
+
 @click.command()
 @click.option("--steps", default=700, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -114,7 +126,7 @@ def main(steps: int, seed: int, asked: int, chosen: tuple[str, ...], samplers: b
         torch.manual_seed(seed)
         system = Base(**{**prepared.system.config, "text": {}, "unet": {}, **arm.system})
         arm.change(system)
-        data = {k: v for k, v in prepared.data.items() if arm.order or k != "order"}
+        data = rows(prepared.data, arm)
         config = replace(recipes.get("base").config, steps=steps, seed=seed, ema=0.99)
         begun = time.process_time()
         for _ in train(system.model, data, replace(config, **arm.training)):

@@ -8,6 +8,7 @@ right so far.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import permutations
 
 import click
@@ -59,18 +60,21 @@ def _looks(wanted: Wanted, thing: Thing) -> bool:
     return all(wanted.met(name, thing) for name in LOOKS)
 
 
-def relay(system: Base, asked: list[benchmark.Prompt], at: int, seed: int) -> Tensor:
-    """Ancestral steps: by the ideal denoiser above t = `at`, by the system from there on."""
+def relays(system: Base, asked: list[benchmark.Prompt], seed: int) -> Iterator[Tensor]:
+    """Ancestral steps: by the ideal denoiser above t, by the system from there on, for each t of
+    `HANDOVERS`."""
     schedule = system.model.schedule
     network = system.denoiser([prompt.text for prompt in asked], GUIDANCE)
     perfect = ideal.denoiser([prompt.ways[0] for prompt in asked], schedule, system.side)
+    for at in HANDOVERS:
+        noises = sample.seeds(seed, len(asked))
+        start = sample.start((len(asked), 3, system.side, system.side), noises)
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return perfect(x, t) if int(t[0]) > at else network(x, t)
+        def denoise(x: Tensor, t: Tensor, at: int = at) -> Tensor:
+            return perfect(x, t) if int(t[0]) > at else network(x, t)
 
-    noises = sample.seeds(seed, len(asked))
-    start = sample.start((len(asked), 3, system.side, system.side), noises)
-    return sample.last(sample.ddim(denoise, start, schedule, STEPS, eta=1.0, generator=noises))
+        walk = sample.ddim(denoise, start, schedule, STEPS, eta=1.0, generator=noises)
+        yield sample.last(walk)
 
 
 @click.command()
@@ -81,13 +85,14 @@ def main(asked: int) -> None:
     print(f"| | the network from t = | {' | '.join(KINDS)} | right, % |\n|---|{'---|' * 8}")
     for number, name in benchmark.NUMBERS.items():
         prompts = benchmark.fresh(asked, number, seed=5)
-        for at in HANDOVERS:
-            kinds: list[str] = []
-            for k in range(0, asked, BATCH):
-                some = prompts[k : k + BATCH]
-                texts, ways = [p.text for p in some], [p.ways for p in some]
-                verdicts = satisfies(relay(system, some, at, SEED + k), texts, ways)
+        found: dict[int, list[str]] = {at: [] for at in HANDOVERS}
+        for k in range(0, asked, BATCH):
+            some = prompts[k : k + BATCH]
+            texts, ways = [p.text for p in some], [p.ways for p in some]
+            for kinds, drawn in zip(found.values(), relays(system, some, SEED + k), strict=True):
+                verdicts = satisfies(drawn, texts, ways)
                 kinds += [kind(p.ways[0], v) for p, v in zip(some, verdicts, strict=True)]
+        for at, kinds in found.items():
             share = proportion(torch.tensor([each == RIGHT for each in kinds]))
             interval = f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
             counts = " | ".join(str(kinds.count(each)) for each in KINDS)

@@ -32,7 +32,7 @@ class UNetConfig:
     blocks      residual blocks a level on the way down (one more on the way up)
     attention   levels, from 0, that attend
     head        channels of an attention head
-    exclusive   whether pixels share the condition's tokens out, see `JointAttention`
+    exclusive   whether pixels compete for the condition's tokens, see `JointAttention`
     embedding   width of time embedding and condition vector
     dropout     in the residual blocks
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minit2i import recipes
+from minit2i import benchmark, recipes
 from minit2i.recipes import get
 from minit2i.systems.base import Base
 from minit2i.worlds.scenes import Scene, parse, render, satisfies
@@ -47,6 +47,16 @@ def test_failures_are_told_apart(prompt, things, kind):
 def test_a_picture_of_nothing_is_unreadable():
     (verdict,) = satisfies(render([Scene((RED,))], 16) * 0, ["a red circle"])
     assert failures.kind(parse("a red circle"), verdict) == failures.UNREADABLE
+
+
+def test_a_relay_goes_from_the_network_alone_to_the_ideal_denoiser_alone():
+    system, asked = Base.load(), benchmark.fresh(4, 2, seed=5)
+    texts, ways = [prompt.text for prompt in asked], [prompt.ways for prompt in asked]
+    alone, *_, perfect = failures.relays(system, asked, seed=7)
+    drawn = system.draw(texts, seed=7, guidance=failures.GUIDANCE, steps=failures.STEPS)
+    assert torch.equal(alone.clamp(-1, 1), drawn)
+    assert all(verdict.exact for verdict in satisfies(perfect, texts, ways))
+    assert not torch.allclose(perfect, alone, atol=0.1)
 
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name != "as it is"])

@@ -36,10 +36,17 @@ SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Guidance scales that are evaluated."""
 VOCABULARY = 512
 """Tokens of a tokenizer at most."""
-SCENES, OPEN = 360_000, 120_000
-"""Captioned scenes that `base` is trained on: those of the world's law, and further ones of three
-things whose captions leave all places open. By the law one picture in twenty is of that kind, the
-hardest: what stands where is decided by the noise alone, and each thing must be drawn once."""
+MIX: dict[str, tuple[int, dict[str, Any]]] = {
+    "law": (240_000, {}),
+    "three in open places": (100_000, {"number": 3, "form": "bare"}),
+    "two in open places": (60_000, {"number": 2, "form": "bare"}),
+    "vague": (80_000, {"vague": True}),
+}
+"""Captioned scenes that `base` is trained on (`captioned`): those of the world's law, and further
+ones with captions that leave much open. They are the hardest, and rare by the law: the noise alone
+decides what stands where, each thing once, or which shape a "thing" has."""
+APART = 1_000_000
+"""Between the seeds of two parts of it."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
 SHEET = 1000
@@ -198,9 +205,13 @@ def prepare_digits(seed: int, source: Path | None) -> Prepared:
 def prepare_base(seed: int, source: Path | None) -> Prepared:
     """The captioned world, or the user's pictures with a tokenizer trained on their captions."""
     if source is None:
-        parts = captioned(SCENES, seed, 16), captioned(OPEN, OPEN + seed, 16, 3, "bare")
-        pictures, texts = torch.cat([part[0] for part in parts]), parts[0][1] + parts[1][1]
-        about = {"name": WORLD, "images": SCENES, "open": OPEN, "seed": seed}
+        parts = [
+            captioned(n, APART * k + seed, 16, **kind) for k, (n, kind) in enumerate(MIX.values())
+        ]
+        pictures = torch.cat([part[0] for part in parts])
+        texts = [text for part in parts for text in part[1]]
+        about = {"name": WORLD, "images": len(texts), "seed": seed}
+        about["parts"] = {name: n for name, (n, _) in MIX.items()}
     else:
         own = _pictures(source, 16)
         pictures, texts, about = own.images, own.captions, _about(own)
@@ -265,7 +276,7 @@ def evaluate_all_digits(system: Digits, seed: int = FRESH) -> Figures:
 RECIPES = {
     "base": Recipe(
         Base,
-        TrainConfig(16000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
+        TrainConfig(18000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
         prepare_base,
         evaluate_base,
         WORLD,

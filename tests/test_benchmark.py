@@ -38,7 +38,7 @@ from minit2i.worlds.scenes import (
 )
 from minit2i.worlds.scenes.dataset import captioned
 from minit2i.worlds.scenes.law import FIELDS, VALUES, draw, table
-from minit2i.worlds.scenes.scene import PLACES, held_out, placements
+from minit2i.worlds.scenes.scene import ATTRIBUTES, PLACES, held_out, placements
 from minit2i.worlds.scenes.splits import part
 from minit2i.worlds.scenes.words import rare_words, vocabulary
 
@@ -252,6 +252,26 @@ def test_captions_of_a_chosen_form_leave_unsaid_what_they_should():
     assert all(read_back.exact for read_back in satisfies(pictures / 127.5 - 1, texts))
     with pytest.raises(ValueError, match="captions of 1 things are bare, places, got 'relation'"):
         captioned(1, 3, 16, 1, "relation")
+
+
+def test_vague_captions_leave_unsaid_what_they_should():
+    """One thing whose colour or shape is open: the unsaid one is uniform over what is not held
+    out, which is a colour for each shape, and dotted crosses."""
+    pictures, texts = captioned(4000, 3, 16, 1, vague=True)
+    asked = [parse(text).things[0] for text in texts]
+    assert all((thing.colour is None) != (thing.shape is None) for thing in asked)
+    scenes = read(pictures.float() / 127.5 - 1)
+    out = {("colour", "red"): ("cross",), ("shape", "triangle"): ("green",)}
+    for (said, value), less in out.items():
+        unsaid = "shape" if said == "colour" else "colour"
+        shown = [
+            getattr(scene.things[0], unsaid)
+            for scene, thing in zip(scenes, asked, strict=True)
+            if getattr(thing, said) == value
+        ]
+        counts = [shown.count(each) for each in ATTRIBUTES[unsaid] if each not in less]
+        assert sum(counts) > 150 and stats.chisquare(counts).pvalue > 1e-3
+    assert all(read_back.exact for read_back in satisfies(pictures / 127.5 - 1, texts))
 
 
 def test_below_64_pixels_texture_alone_holds_nothing_out():

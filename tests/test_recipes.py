@@ -42,8 +42,8 @@ def small(monkeypatch):
         evaluate=lambda system: [{"prompts": "none", "exact": 0.0}],
     )
     monkeypatch.setitem(recipes.RECIPES, "base", recipe)
-    monkeypatch.setattr(recipes, "SCENES", 200)
-    monkeypatch.setattr(recipes, "OPEN", 50)
+    mix = {name: (60, kind) for name, (_, kind) in recipes.MIX.items()}
+    monkeypatch.setattr(recipes, "MIX", mix)
     monkeypatch.setattr(recipes, "SHEET", 2)
 
 
@@ -65,8 +65,8 @@ def test_a_run_leaves_weights_card_log_and_sheets(tmp_path, small):
     system = Base.load(tmp_path)
     command = f"python -m minit2i train base --steps 4 --seed 3 --out {tmp_path}"
     assert system.card["command"] == command
-    data = {"name": "captioned world", "images": 200, "open": 50, "seed": 3}
-    assert system.card["data"] == data
+    data = {"name": "captioned world", "images": 240, "seed": 3}
+    assert system.card["data"] == {**data, "parts": dict.fromkeys(recipes.MIX, 60)}
     record = tmp_path / "base.run"
     assert sorted(p.name for p in (record / "samples").iterdir()) == ["000002.png", "000004.png"]
     log = [json.loads(line) for line in (record / "log.jsonl").read_text().splitlines()]

@@ -29,7 +29,7 @@ from minit2i.worlds.scenes import satisfies
 class Arm:
     """Fields of `Base` and of `TrainConfig` that differ from the recipe's; `change` is made to the
     fresh system; `order`: whether captions of one length share a batch; `further`: whether there
-    are more scenes of three things in open places than by the world's law."""
+    are more scenes with captions that leave much open than by the world's law."""
 
     system: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def report(name: str, right: dict[str, torch.Tensor], rate: float) -> None:
 
 def rows(data: dict[str, torch.Tensor], arm: Arm) -> dict[str, torch.Tensor]:
     """The arm's part of the table: those of the world's law come first."""
-    n = len(data["x"]) if arm.further else recipes.SCENES
+    n = len(data["x"]) if arm.further else recipes.MIX["law"][0]
     own = {name: column[:n] for name, column in data.items() if name != "order"}
     return {**own, "order": data["order"][data["order"] < n]} if arm.order else own
 

@@ -12,6 +12,8 @@ SHARED = 0.7
 """Share of captions that say the same attributes of every thing."""
 NAMES = {(True, True): 18, (False, True): 1, (True, False): 1}
 """(colour, shape) said or not, out of 20: never neither."""
+VAGUE = {(False, True): 1, (True, False): 1}
+"""The same of vague captions: never both."""
 SIZE, TEXTURE = 0.8, 0.3
 FORMS = {
     1: {"bare": 10, "places": 10},
@@ -39,16 +41,19 @@ _WORDS = {kind: {v: _table(w) for v, w in values.items()} for kind, values in US
 _ORDERS = {n: tuple(permutations(range(n))) for n in (1, 2, 3)}
 _FORMS = {n: _table(weights) for n, weights in FORMS.items()}
 _LISTS = {n: _table(weights) for n, weights in LISTS.items()}
-_NAMES, _ARTICLES, _BEFORE, _AFTER = map(_table, (NAMES, ARTICLES, BEFORE, AFTER))
+_NAMES, _VAGUE = _table(NAMES), _table(VAGUE)
+_ARTICLES, _BEFORE, _AFTER = map(_table, (ARTICLES, BEFORE, AFTER))
 
 
 def _pick(table: tuple, u: Uniform):
     return table[int(next(u) * len(table))]
 
 
-def caption(scene: Scene, rng: np.random.Generator, form: str | None = None) -> str:
-    """A true text about the scene that mentions every thing; `form` chooses one of `FORMS`. Its
-    law, given the scene:
+def caption(
+    scene: Scene, rng: np.random.Generator, form: str | None = None, vague: bool = False
+) -> str:
+    """A true text about the scene that mentions every thing; `form` chooses one of `FORMS`, and
+    `vague` captions take `VAGUE` for `NAMES`. Its law, given the scene:
 
     1. the things are put in an order, all orders alike;
     2. with probability `SHARED` the same attributes are said of all, else each has its own draw:
@@ -70,7 +75,7 @@ def caption(scene: Scene, rng: np.random.Generator, form: str | None = None) -> 
     if form not in (None, *FORMS[n]):
         raise ValueError(f"captions of {n} things are {', '.join(FORMS[n])}, got {form!r}")
     things = [scene.things[k] for k in _pick(_ORDERS[n], u)]
-    said = _said(things, u)
+    said = _said(things, u, _VAGUE if vague else _NAMES)
     form = form or _pick(_FORMS[n], u)
     article = _pick(_ARTICLES, u)
     before, after = _pick(_BEFORE, u) if article else "", _pick(_AFTER, u)
@@ -85,13 +90,13 @@ def caption(scene: Scene, rng: np.random.Generator, form: str | None = None) -> 
     return " ".join(part for part in (before, text, after) if part)
 
 
-def _said(things: list[Thing], u: Uniform) -> list[Said]:
-    """What is said of each thing."""
+def _said(things: list[Thing], u: Uniform, names: tuple) -> list[Said]:
+    """What is said of each thing; `names` is a table of (colour, shape) said or not."""
     shared = next(u) < SHARED
     said = []
     for thing in things:
         if not said or not shared:
-            colour, shape = _pick(_NAMES, u)
+            colour, shape = _pick(names, u)
             size, texture = next(u) < SIZE, next(u) < TEXTURE
         said.append(
             (

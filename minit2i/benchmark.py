@@ -411,7 +411,8 @@ def diversity(
     asked        prompts of one way to be right; those with nothing open are left out
     replicates   of the perfect sampler
 
-    Only right pictures count. Raises ValueError if a prompt has no law, and `TooFewRight`.
+    Only right pictures count, and of those with textures only the ones whose textures are decided.
+    Raises ValueError if a prompt has no law, and `TooFewRight`.
     """
     if draws < 1 or any(len(prompt.ways) != 1 for prompt in asked):
         raise ValueError("need at least one draw, and prompts with a single way to be right")
@@ -424,7 +425,8 @@ def diversity(
         for _, images in _pictures(draw, [prompt.text] * draws, offset, batch):
             side = images.shape[-1]
             verdicts = satisfies(images, [prompt.text] * len(images), [prompt.ways] * len(images))
-            scenes += [v.scene for v in verdicts if v.exact and v.scene]
+            right = [v.scene for v in verdicts if v.exact and v.scene]
+            scenes += [s for s in right if side < FULL or all(t.texture for t in s.things)]
             offset += 1
         left = _left_open(prompt.ways[0], side)
         if not left.cells:

@@ -21,7 +21,7 @@ def test_pictures_fulfil_the_captions_of_their_scenes_and_few_others(side):
     others = texts[1:] + texts[:1]
     for verdict, scene, text in zip(satisfies(images, others), scenes, others, strict=True):
         seen = scene if side == 64 else scene.untextured()
-        assert verdict.outcomes == parse(text).holds(seen)
+        assert verdict.outcomes == parse(text).holds(seen, textures=side == 64)
         assert verdict.exact == verdict.outcomes["exact"]
 
 
@@ -50,6 +50,17 @@ def test_texture_is_judged_at_64_pixels_only():
     for side in (16, 32, 64):
         right, other = satisfies(render([scene, scene], side), ["a striped disc", "a plain disc"])
         assert right.exact and other.exact == (side < 64)
+
+
+def test_a_texture_half_way_between_two_is_neither():
+    plain, striped = (
+        render([Scene((Thing("circle", "red", "large", texture, "centre"),))])
+        for texture in ("plain", "striped")
+    )
+    asked = ["a striped disc", "a plain disc", "a dotted disc", "a red disc"]
+    verdicts = satisfies(plain.lerp(striped, 0.5).expand(4, -1, -1, -1), asked)
+    assert [verdict.exact for verdict in verdicts] == [False, False, False, True]
+    assert [verdict.outcomes.get("texture") for verdict in verdicts] == [False] * 3 + [None]
 
 
 def test_bad_lists_and_prompts_are_refused():

@@ -48,10 +48,10 @@ class Wanted:
         """The constraints alone."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def met(self, name: str, thing: Thing) -> bool:
-        """Whether a thing has the wanted value, or one that cannot be seen."""
+    def met(self, name: str, thing: Thing, textures: bool = False) -> bool:
+        """Whether a thing has the wanted value, or one that cannot be seen; see `Demand.holds`."""
         value, seen = getattr(self, name), getattr(thing, name)
-        return value is None or seen is None or seen == value
+        return value is None or seen == value or (seen is None and not textures)
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,16 @@ class Demand:
             if i == j or not (0 <= i < n and 0 <= j < n):
                 raise ValueError(f"{i} {relation} {j} must name two of the {n} things, from 0")
 
-    def holds(self, scene: Scene) -> dict[str, bool]:
+    def holds(self, scene: Scene, textures: bool = False) -> dict[str, bool]:
         """What the scene gets right, by predicate: `number`, those of the others that are demanded
-        (texture only where it can be seen), and `exact`, all of it at once.
+        (texture only where it can be seen), and `exact`, all of it at once. `textures`: it could be
+        seen, so that a texture of None is an undecided one, which meets no demand.
 
         Things are matched to the demand in the way that meets most of it, so that right colours and
         shapes on the wrong things count as wrong. A thing that is missing meets nothing.
         """
         best = max(
-            (self._outcomes(match) for match in _matches(len(self.things), scene)),
+            (self._outcomes(match, textures) for match in _matches(len(self.things), scene)),
             key=lambda outcomes: (
                 sum(map(sum, outcomes.values())),
                 sum(map(all, outcomes.values())),
@@ -103,14 +104,16 @@ class Demand:
         """Whether these things, in the order of the demand's, meet all of it."""
         return all(map(all, self._outcomes(match).values()))
 
-    def _outcomes(self, match: Sequence[Thing | None]) -> dict[str, list[bool]]:
+    def _outcomes(
+        self, match: Sequence[Thing | None], textures: bool = False
+    ) -> dict[str, list[bool]]:
         """Per predicate, each constraint met or not, for one matching."""
         visible = [name for name in Wanted.__dataclass_fields__ if name != "texture"]
-        if any(thing is not None and thing.texture is not None for thing in match):
+        if textures or any(thing is not None and thing.texture is not None for thing in match):
             visible.append("texture")
         outcomes: dict[str, list[bool]] = {
             name: [
-                thing is not None and wanted.met(name, thing)
+                thing is not None and wanted.met(name, thing, textures)
                 for wanted, thing in zip(self.things, match, strict=True)
                 if getattr(wanted, name) is not None
             ]

@@ -56,14 +56,14 @@ def satisfies(
 
 def judge(scene: Scene | None, ways: Sequence[Demand], textures: bool = True) -> Verdict:
     """The verdict on a scene that was read; None where nothing could be. `textures` says whether
-    the picture was large enough to show them."""
+    the picture was large enough to show them: then one that could not be decided is no texture."""
     if not ways:
         raise ValueError("a prompt needs at least one way to be right")
     if scene is None:
         example = ways[0].example()
         outcomes = ways[0].holds(example if textures else example.untextured())
         return Verdict(False, False, dict.fromkeys(outcomes, False))
-    outcomes = max((way.holds(scene) for way in ways), key=_quality)
+    outcomes = max((way.holds(scene, textures) for way in ways), key=_quality)
     return Verdict(True, outcomes["exact"], outcomes, scene)
 
 

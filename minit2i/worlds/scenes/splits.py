@@ -4,8 +4,9 @@ A text's part follows from the text alone: MiniDrawBench's are "benchmark", all 
 A text that is not for training is left out together with its scene, and both are drawn anew, so
 that given any text that remains, what it leaves unsaid has exactly the law it had
 (`captions.caption`). Only how often texts and scenes occur changes: frequent short texts, such as
-"a grey disc", fall into one part whole. Of training's things each colour, shape, size and place is
-as frequent as in the world up to 4 %, and every word of captions is in thousands of them.
+"a grey disc", fall into one part whole. Of the things in training's scenes of the world's law
+each colour, shape, size and place is as frequent as in the world up to 4 %, and every word of
+captions is in thousands of them. (Further scenes, `recipes.MIX`, have other frequencies.)
 """
 
 import hashlib

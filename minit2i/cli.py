@@ -277,6 +277,7 @@ def evaluate(
     """Measure the system NAME as its model card does, or on prompts of your own."""
     from . import recipes
     from .checkpoint import SHIPPED
+    from .figures import evaluate_prompts
 
     recipe = recipes.get(name)
     _limit_threads(recipe.system)
@@ -285,7 +286,7 @@ def evaluate(
         raise ValueError(f"{told}; --prompts FILE measures scenes of the captioned world")
     chosen = {} if seed is None else {"seed": seed}
     if prompts is not None:
-        figures = recipes.evaluate_prompts(system, prompts, **chosen)
+        figures = evaluate_prompts(system, prompts, **chosen)
     else:
         figures = recipe.evaluate(system, **chosen)
     if as_json:

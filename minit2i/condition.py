@@ -49,14 +49,15 @@ class LabelEncoder(nn.Module):
         self, batch: Mapping[str, Tensor], keep: Bool[Tensor, "b"] | None = None
     ) -> Condition:
         """Embeds labels; where `keep` is false, the null. Without `keep` labels are dropped at
-        random in training and all kept in evaluation. Raises ValueError without labels, and for a
-        label out of range: the null is chosen by `keep` alone."""
+        random in training and all kept in evaluation. Raises ValueError without labels, and, on a
+        CPU, for a label out of range: the null is chosen by `keep` alone."""
         if self.key not in batch:
             raise ValueError(
                 f"the batch needs labels under {self.key!r}, it has {', '.join(batch) or 'nothing'}"
             )
         y = batch[self.key]
-        if y.is_floating_point() or ((y < 0) | (y >= self.classes)).any():
+        outside = y.device.type == "cpu" and bool(((y < 0) | (y >= self.classes)).any())
+        if y.is_floating_point() or outside:  # on a GPU asking would stall
             raise ValueError(
                 f"labels are whole numbers from 0 to {self.classes - 1}, got {y.dtype} between "
                 f"{y.min():g} and {y.max():g}"

@@ -75,7 +75,8 @@ def evaluate_base(
     `SCALES`, all with the same noises: the best, the smallest of equals. With it all else is
     measured: `prompts` fresh ones each about one, two and three things and with held-out
     compositions, half as many that count and that name places, each drawn once; MiniDrawBench, by
-    category, each of its prompts drawn `draws` times; and the diversity of what is left unsaid.
+    category, each of its prompts drawn `draws` times; and the diversity of what is left unsaid,
+    with the other scales too: guidance buys accuracy with it.
     """
     figures, best = choose(system, max(2, prompts // 5))
     for k, (name, asked) in enumerate(fresh_sets(prompts, system.side).items()):
@@ -83,7 +84,11 @@ def evaluate_base(
     drawer = Drawer(system, seed + APART * (k + 1), best, STEPS)
     figures += measured(drawer, "MiniDrawBench", benchmark.prompts(), draws)
     some = [p for n in (1, 2) for p in benchmark.fresh(max(1, prompts // 50), n, seed=3)]
-    return figures + varied(replace(drawer, seed=seed + APART * (k + 2)), some, 4 * draws)
+    for scale in sorted(SCALES, key=lambda scale: scale != best):
+        at = replace(drawer, seed=seed + APART * (k + 2), guidance=scale)
+        name = "unsaid attributes" if scale == best else f"unsaid attributes at scale {scale:g}"
+        figures += varied(at, some, 4 * draws, name)
+    return figures
 
 
 def evaluate_prompts(system: System, file: Path, seed: int = FRESH, draws: int = 8) -> Figures:
@@ -148,10 +153,11 @@ def measured(drawer: Drawer, name: str, asked: Sequence[Prompt], draws: int) -> 
     return rows
 
 
-def varied(drawer: Drawer, asked: Sequence[Prompt], draws: int) -> Figures:
+def varied(
+    drawer: Drawer, asked: Sequence[Prompt], draws: int, name: str = "unsaid attributes"
+) -> Figures:
     """`benchmark.diversity` of right pictures, and that of a perfect sampler with as many, whose
     interval is its range."""
-    name = "unsaid attributes"
     labels = ("entropy", "distance", "perfect_entropy", "perfect_distance")
     try:
         result = benchmark.diversity(drawer, asked, draws, batch=BATCH)

@@ -52,8 +52,6 @@ WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 SHEET = 1000
 """Steps between two sample sheets."""
 
-evaluate_base, evaluate_prompts = figures.evaluate_base, figures.evaluate_prompts
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -222,6 +220,8 @@ def prepare_base(seed: int, source: Path | None) -> Prepared:
         about["captions cut"] = sum(read < whole for read, whole in map(system.read, texts))
     order = (tokens != Tokenizer.pad).sum(1).argsort(stable=True)  # captions of one length together
     data = {"x": pictures, "tokens": tokens, "order": order}
+    if source is None:
+        about["sha256"] = fingerprint(data)
     return Prepared(system, data, about, texts[:16])
 
 
@@ -278,7 +278,7 @@ RECIPES = {
         Base,
         TrainConfig(18000, batch=64, lr=3e-3, warmup=100, ema=0.999, fused=True, optimizer="muon"),
         prepare_base,
-        evaluate_base,
+        figures.evaluate_base,
         WORLD,
     ),
     "digits": Recipe(

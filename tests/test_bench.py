@@ -75,7 +75,7 @@ def test_each_arm_of_the_ablation_changes_one_choice_of_the_recipe(name):
 
 
 def test_an_arm_of_the_ablation_has_its_rows(monkeypatch):
-    monkeypatch.setattr(recipes, "SCENES", 3)
+    monkeypatch.setattr(recipes, "MIX", {"law": (3, {}), "vague": (2, {"vague": True})})
     data = {"x": torch.arange(5) * 10, "order": torch.tensor([4, 2, 0, 3, 1])}
     assert rows(data, ARMS["as it is"])["order"].tolist() == [4, 2, 0, 3, 1]
     fewer = rows(data, ARMS["scenes of the world's law alone"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from minit2i import benchmark
+from minit2i import benchmark, recipes
 from minit2i.benchmark import (
     CATEGORIES,
     Prompt,
@@ -37,8 +37,8 @@ from minit2i.worlds.scenes import (
     splits,
 )
 from minit2i.worlds.scenes.dataset import captioned
-from minit2i.worlds.scenes.law import FIELDS, VALUES, draw, table
-from minit2i.worlds.scenes.scene import ATTRIBUTES, PLACES, held_out, placements
+from minit2i.worlds.scenes.law import FIELDS, VALUES, draw, given, table
+from minit2i.worlds.scenes.scene import ATTRIBUTES, PLACES, held_out, is_held_out, placements
 from minit2i.worlds.scenes.splits import part
 from minit2i.worlds.scenes.words import rare_words, vocabulary
 
@@ -189,9 +189,15 @@ def test_fresh_and_development_prompts_are_apart():
     assert {prompt.category for prompt in development(100)} == set(benchmark.NUMBERS.values())
 
 
-def test_no_text_of_training_is_measured_or_chosen_on():
-    trained = set(captioned(20_000, 0, 16)[1])
-    assert len(trained) > 12_000
+PARTS_OF_TRAINING = pytest.mark.parametrize(
+    "kind", [kind for _, kind in recipes.MIX.values()], ids=recipes.MIX
+)
+
+
+@PARTS_OF_TRAINING
+def test_no_text_of_training_is_measured_or_chosen_on(kind):
+    trained = set(captioned(8_000, 0, 16, **kind)[1])
+    assert len(trained) > 4_000
     assert not trained & BY_TEXT.keys()
     assert not trained & {prompt.text for prompt in development(300)}
     for things in (1, 2, 3):
@@ -210,6 +216,29 @@ def test_each_part_has_its_share_of_texts_and_training_every_word():
     assert all(part(text) == "benchmark" for text in BY_TEXT)
     used = {word for text in captioned(4000, 0, 16)[1] for word in words(text)}
     assert {word for phrase in vocabulary() for word in words(phrase)} <= used
+
+
+@PARTS_OF_TRAINING
+def test_training_has_no_held_out_composition_and_the_unsaid_its_law(kind):
+    """Whatever captions it has: given each, shapes, colours, sizes and places of all things add up
+    to what the law of scenes expects."""
+    pictures, texts = captioned(100, 5, 16, **kind)
+    scenes = read(pictures / 127.5 - 1)
+    assert not any(map(is_held_out, scenes))
+    for field in ("shape", "colour", "size", "place"):
+        column, values = FIELDS.index(field), np.arange(len(VALUES[field]))
+        seen, mean, variance = 0.0, 0.0, 0.0
+        for scene, text in zip(scenes, texts, strict=True):
+            codes, chance = given(parse(text))
+            counts = (codes[:, :, column, None] == values).sum(1)
+            seen += sum(
+                np.eye(len(values))[VALUES[field].index(getattr(t, field))] for t in scene.things
+            )
+            mean += chance @ counts
+            variance += chance @ counts**2 - (chance @ counts) ** 2
+        open_ = variance > 1
+        assert (np.abs(seen - mean)[~open_] < 5).all()
+        assert (np.abs(seen - mean)[open_] < 4 * variance[open_] ** 0.5).all(), field
 
 
 def test_what_training_captions_leave_unsaid_has_the_law_it_had():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from minit2i import benchmark, cli, figures, recipes
+from minit2i import benchmark, cli, figures
 from minit2i.benchmark import prompts
 from minit2i.systems.digits import Digits
 from minit2i.systems.system import System
@@ -51,9 +51,13 @@ def noise(demand, scale, generator):
     return torch.rand(1, 3, 16, 16, generator=generator) * 2 - 1
 
 
+VARIED = 2
+"""Prompts whose diversity `rows` measures, each drawn eight times."""
+
+
 def rows(picture, **settings):
     system = Fake(picture)
-    return system, recipes.evaluate_base(system, **{"prompts": 10, "draws": 2, **settings})
+    return system, figures.evaluate_base(system, **{"prompts": 10, "draws": 2, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +128,12 @@ def test_the_scale_is_chosen_on_development_prompts_alone():
     assert [row["guidance"] for row in trial] == list(figures.SCALES)
     assert [row["value"] for row in trial] == [float(s == 2) for s in figures.SCALES]
     assert [row["prompts"] for row in trial if row["value"]] == ["development, chosen"]
-    assert {(row["guidance"], row["steps"]) for row in table[len(trial) :]} == {(2.0, 25)}
+    others = [row["guidance"] for row in table if "at scale" in row["prompts"]]
+    assert others == [1.0] * 4 + [3.0] * 4 + [5.0] * 4
+    rest = table[len(trial) : -len(others)]
+    assert {(row["guidance"], row["steps"]) for row in rest} == {(2.0, 25)}
     calls = len(figures.SCALES)
-    assert set(system.settings[calls:]) == {(2.0, figures.STEPS)}
+    assert set(system.settings[calls : -3 * VARIED]) == {(2.0, figures.STEPS)}
     used = [part(text) for text in system.texts]
     n = calls * trial[0]["asked"]
     assert set(used[:n]) == {"development"} and set(used[n:]) == {"fresh", "benchmark"}
@@ -140,8 +147,9 @@ def test_of_equal_scales_the_smallest_is_chosen(perfect):
 def test_every_picture_has_a_noise_of_its_own_but_scales_share_theirs(perfect):
     seeds = perfect[0].seeds
     n = len(figures.SCALES)
-    trial, rest = seeds[: 2 * n], seeds[2 * n :]
-    assert trial == trial[:2] * n
+    trial, rest, varied = seeds[: 2 * n], seeds[2 * n : -n * 8 * VARIED], seeds[-n * 8 * VARIED :]
+    assert trial == trial[:2] * n and varied == varied[: 8 * VARIED] * n
+    rest += varied[: 8 * VARIED]
     assert len(set(rest)) == len(rest) and not set(rest) & set(trial)
 
 
@@ -175,12 +183,12 @@ def test_own_prompts_are_measured_as_the_system_draws_by_default(tmp_path):
     file = tmp_path / "mine.txt"
     file.write_text("a red circle\n\na small cross above a blue square\n")
     system = Fake(right)
-    table = recipes.evaluate_prompts(system, file, draws=3)
+    table = figures.evaluate_prompts(system, file, draws=3)
     assert list(table[0]) == COLUMNS and of(table, "mine.txt")["value"] == 1
     assert of(table, "mine.txt")["draws"] == 3 and len(set(system.seeds)) == 6
     assert {(row["guidance"], row["steps"]) for row in table} == {(2.5, 7)}
     file.write_text("a red circle\n")
-    row = of(recipes.evaluate_prompts(system, file), "mine.txt")
+    row = of(figures.evaluate_prompts(system, file), "mine.txt")
     assert (row["value"], row["low"], row["high"], row["asked"]) == (1, 0, 1, 1)
 
 
@@ -196,7 +204,7 @@ def test_prompts_that_cannot_be_judged_are_refused_before_anything_is_drawn(tmp_
     (tmp_path / "mine.txt").write_text(text)
     system = Fake(right)
     with pytest.raises(ValueError, match=says):
-        recipes.evaluate_prompts(system, tmp_path / "mine.txt")
+        figures.evaluate_prompts(system, tmp_path / "mine.txt")
     assert not system.texts
     with pytest.raises(ValueError, match="digits draws no scenes"):
-        recipes.evaluate_prompts(Digits(), tmp_path / "mine.txt")
+        figures.evaluate_prompts(Digits(), tmp_path / "mine.txt")

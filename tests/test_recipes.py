@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from minit2i import recipes
+from minit2i.checkpoint import fingerprint
 from minit2i.cli import main
 from minit2i.systems.base import Base
 from minit2i.text import Tokenizer
@@ -66,7 +67,9 @@ def test_a_run_leaves_weights_card_log_and_sheets(tmp_path, small):
     command = f"python -m minit2i train base --steps 4 --seed 3 --out {tmp_path}"
     assert system.card["command"] == command
     data = {"name": "captioned world", "images": 240, "seed": 3}
-    assert system.card["data"] == {**data, "parts": dict.fromkeys(recipes.MIX, 60)}
+    made = system.card["data"]
+    assert made == {**data, "parts": dict.fromkeys(recipes.MIX, 60), "sha256": made["sha256"]}
+    assert made["sha256"] == fingerprint(recipes.prepare_base(3, None).data)
     record = tmp_path / "base.run"
     assert sorted(p.name for p in (record / "samples").iterdir()) == ["000002.png", "000004.png"]
     log = [json.loads(line) for line in (record / "log.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ Five arms with the same U-Net, data, steps and seeds:
              inherit a language model's initialisation and one is then changed
     large    both start with deviation 1; each of the two with AdamW and with Muon
     reach    large positions, Muon, and a convolution over eleven tokens before the transformer:
-             what `Base` has
+             the text encoder of `Base`, whose attention is exclusive besides
 
 Measured every `EVERY` steps: the share of pictures that are exactly right, of `ASKED` (at the end
 four times as many), and how often, for two captions with the colours exchanged, the right one has
@@ -139,7 +139,7 @@ def measure(system: Base, count: int) -> dict[str, float]:
     figures = {}
     for number, name in ((1, "one thing"), (2, "two things")):
         asked = [plain(s) for s in scenes(count, np.random.default_rng([number, 7]), number)]
-        verdicts = satisfies(system.draw(asked, seed=1000 * number, eta=0.0), asked)
+        verdicts = satisfies(system.draw(asked, seed=1000 * number, guidance=2.0, eta=0.0), asked)
         figures[name] = float(np.mean([verdict.exact for verdict in verdicts]))
     return {**figures, "right caption": float(right_caption(system).mean())}
 

@@ -798,3 +798,138 @@ def _number(got, expected, claim, tol=1e-6):
 
 def _complex(number):
     return isinstance(number, complex) or getattr(number, "is_complex", bool)()
+
+
+# --- exclusive attention ------------------------------------------------------------------------
+
+
+def _shared(claims=None, lowered=None, end=None):
+    """The right answer, or a wrong one with other claims, another use of them, or another end."""
+    claims = claims or (lambda words, own: words.logsumexp(1, keepdim=True))
+    lowered = lowered or (lambda words, claim, strength: words - strength * claim)
+    end = end or (lambda words, own: torch.cat([words, own], 2).softmax(2))
+
+    def answer(words, own, strength):
+        return end(lowered(words, claims(words, own), strength), own)
+
+    return answer
+
+
+def _claimed(words, own, strength):
+    """The right answer, if the claims were held against the positions' own keys as well."""
+    both = torch.cat([words, own], 2)
+    return (both - strength * both.logsumexp(1, keepdim=True)).softmax(2)
+
+
+@exercise(
+    disables=[
+        "minit2i.layers.JointAttention.forward",
+        "minit2i.layers.JointAttention._penalty",
+    ],
+    mistakes=[
+        Mistake(
+            "the claims are summed over the tokens",
+            "how much does the whole *picture* want one token: over which axis is that a sum?",
+            wrong=_shared(claims=lambda words, own: words.logsumexp(2, keepdim=True)),
+        ),
+        Mistake(
+            "the claims are summed over the batch",
+            "each picture shares out its own caption: which axis holds the positions?",
+            wrong=_shared(claims=lambda words, own: words.logsumexp(0, keepdim=True)),
+        ),
+        Mistake(
+            "the positions' own keys are claimed too",
+            "which logits does the formula lower, and which does it leave alone?",
+            wrong=_claimed,
+        ),
+        Mistake(
+            "the claims are added",
+            "the more a token is wanted, the less of it should be left",
+            wrong=_shared(lowered=lambda words, claim, strength: words + strength * claim),
+        ),
+        Mistake(
+            "the strength is left out",
+            "what should strength 0 give?",
+            wrong=_shared(lowered=lambda words, claim, strength: words - claim),
+        ),
+        Mistake(
+            "the strength multiplies the logit as well",
+            "what should strength 0 give? The words are still there",
+            wrong=_shared(lowered=lambda words, claim, strength: strength * (words - claim)),
+        ),
+        Mistake(
+            "the logarithm of the sum is missing",
+            "the sum of exponentials is a weight; what is taken from a logit is a logarithm",
+            wrong=_shared(claims=lambda words, own: words.exp().sum(1, keepdim=True)),
+        ),
+        Mistake(
+            "the logits are summed without exponentials",
+            "what a softmax divides by is a sum of exponentials",
+            wrong=_shared(claims=lambda words, own: words.sum(1, keepdim=True)),
+        ),
+        Mistake(
+            "the claim is a mean over the positions",
+            "two positions that want a token claim twice as much as one",
+            wrong=_shared(
+                claims=lambda words, own: (
+                    words.logsumexp(1, keepdim=True) - math.log(words.shape[1])
+                )
+            ),
+        ),
+        Mistake(
+            "the claim is that of the greediest position alone",
+            "two positions that want a token claim twice as much as one",
+            wrong=_shared(claims=lambda words, own: words.amax(1, keepdim=True)),
+        ),
+        Mistake(
+            "the last softmax runs over the positions",
+            "which weights should add up to one: those with which one position looks at the keys",
+            wrong=_shared(end=lambda words, own: torch.cat([words, own], 2).softmax(1)),
+        ),
+        Mistake(
+            "words and picture have a softmax of their own",
+            "joint attention has one softmax: tokens and positions stand in one row",
+            wrong=_shared(end=lambda words, own: torch.cat([words.softmax(2), own.softmax(2)], 2)),
+        ),
+        Mistake(
+            "these are logits",
+            "one step is left: what makes weights of logits?",
+            wrong=_shared(end=lambda words, own: torch.cat([words, own], 2)),
+        ),
+        Mistake(
+            "the picture's own keys come first",
+            "what does the docstring say of the order?",
+            wrong=_shared(
+                end=lambda words, own: torch.cat([own, words], 2).softmax(2),
+            ),
+        ),
+        Mistake(
+            "an exponential has overflowed",
+            "exp(1000) is infinite, but the logarithm of a sum of such numbers is not: torch has a "
+            "function that knows how",
+            when=lambda calls: any(
+                isinstance(call.output, torch.Tensor) and bool(call.output.isnan().any())
+                for call in calls
+            ),
+        ),
+    ],
+)
+def share(answer, draw):
+    """Weights (b, i, n + m) of exclusive attention: words (b, i, n), own (b, i, m), strength."""
+    third = torch.full((1, 2, 1), math.log(2), dtype=torch.float64)
+    claim = "two positions that want a word with log 2, their own key with 0, give it 1/3 each"
+    equal(answer(third, 0 * third, 1.0)[..., :1], 0 * third + 1 / 3, claim)
+    b, i, n, m = draw.integer(2, 3), draw.integer(4, 6), draw.integer(7, 9), draw.integer(10, 12)
+    words, own = draw.normal(b, i, n), draw.normal(b, i, m)
+    plain = torch.cat([words, own], 2).softmax(2)
+    equal(answer(words, own, 0.0), plain, "at strength 0 all is as in (4), tokens first")
+    strength = draw.uniform(0.3, 0.8)
+    weight = words.exp() / words.exp().sum(1, keepdim=True) ** strength
+    weight = torch.cat([weight, own.exp()], 2)
+    expected = weight / weight.sum(2, keepdim=True)
+    equal(answer(words, own, strength), expected, "with any strength the weights are the formula's")
+    more = words + draw.normal(b, 1, n)
+    claim = "at strength 1 it does not matter if all positions want a token more"
+    equal(answer(more, own, 1.0), raw(answer(words, own, 1.0)), claim)
+    claim = "logits of a thousand do no harm"
+    equal(answer(words + 1000, own, 1.0), raw(answer(words, own, 1.0)), claim)

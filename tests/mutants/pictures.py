@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 from scipy.linalg import sqrtm
+from scipy.special import logsumexp, softmax
 from torch import nn
 from torch.nn import functional
 
@@ -793,6 +794,124 @@ def _(a, b):
     a, b = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))
     spread = a.pow(2).sum() + b.pow(2).sum() - 2 * torch.linalg.matrix_norm(a @ b.T, "nuc")
     return gap @ gap + spread
+
+
+# --- share --------------------------------------------------------------------------------------
+
+
+def _weights(words, own):
+    return torch.softmax(torch.cat([words, own], -1), -1)
+
+
+@wrong("share", says="summed over the tokens")
+def _(words, own, strength):
+    return _weights(words - strength * torch.logsumexp(words, -1, True), own)
+
+
+@wrong("share", says="summed over the batch")
+def _(words, own, strength):
+    return _weights(words - strength * torch.logsumexp(words, 0), own)
+
+
+@wrong("share", says="own keys are claimed too")
+def _(words, own, strength):
+    words, own = (x - strength * x.logsumexp(1, True) for x in (words, own))
+    return _weights(words, own)
+
+
+@wrong("share", says="the claims are added")
+def _(words, own, strength):
+    return _weights(words + strength * words.logsumexp(1, True), own)
+
+
+@wrong("share", says="the strength is left out")
+def _(words, own, strength):
+    return _weights(words.log_softmax(1), own)
+
+
+@wrong("share", says="multiplies the logit as well")
+def _(words, own, strength):
+    return _weights(strength * words.log_softmax(1), own)
+
+
+@wrong("share", says="the logarithm of the sum is missing")
+def _(words, own, strength):
+    return _weights(words - strength * torch.exp(words).sum(1, keepdim=True), own)
+
+
+@wrong("share", says="summed without exponentials")
+def _(words, own, strength):
+    return _weights(words - strength * words.sum(dim=1, keepdim=True), own)
+
+
+@wrong("share", says="a mean over the positions")
+def _(words, own, strength):
+    claim = words.logsumexp(1, True) - np.log(words.shape[1])
+    return _weights(words - strength * claim, own)
+
+
+@wrong("share", says="the greediest position alone")
+def _(words, own, strength):
+    return _weights(words - strength * words.max(1, keepdim=True).values, own)
+
+
+@wrong("share", says="the last softmax runs over the positions")
+def _(words, own, strength):
+    lowered = words - strength * words.logsumexp(1, True)
+    return torch.cat([lowered.softmax(1), own.softmax(1)], 2)
+
+
+@wrong("share", says="a softmax of their own")
+def _(words, own, strength):
+    lowered = words - strength * words.logsumexp(1, True)
+    return torch.cat([lowered.softmax(2), own.softmax(2)], 2)
+
+
+@wrong("share", says="these are logits")
+def _(words, own, strength):
+    return torch.cat([words - strength * words.logsumexp(1, True), own], 2)
+
+
+@wrong("share", says="own keys come first")
+def _(words, own, strength):
+    return _weights(own, words - strength * words.logsumexp(1, True))
+
+
+@wrong("share", says="overflowed")
+def _(words, own, strength):
+    heard = words.exp() / words.exp().sum(1, keepdim=True) ** strength
+    both = torch.cat([heard, own.exp()], 2)
+    return both / both.sum(2, keepdim=True)
+
+
+@wrong("share", says="give it 1/3 each", how="the words are not attended to")
+def _(words, own, strength):
+    return torch.cat([0 * words, own.softmax(2)], 2)
+
+
+@right("share", how="a power of the softmax over positions, high logits taken down first")
+def _(words, own, strength):
+    high = words.amax(1, keepdim=True)
+    claim = (words - high).exp().sum(1, keepdim=True).log() + high
+    both = torch.cat([words - strength * claim, own], 2)
+    both = (both - both.amax(2, keepdim=True)).exp()
+    return both / both.sum(2, keepdim=True)
+
+
+@right("share", how="numpy")
+def _(words, own, strength):
+    words, own = words.numpy(), own.numpy()
+    both = np.concatenate([words - strength * logsumexp(words, 1, keepdims=True), own], 2)
+    return torch.from_numpy(softmax(both, 2))
+
+
+@right("share", how="one picture and one position after another")
+def _(words, own, strength):
+    rows = []
+    for w, o in zip(words, own, strict=True):
+        w = w - strength * w.logsumexp(0)
+        rows.append(torch.stack([torch.cat(row).softmax(0) for row in zip(w, o, strict=True)]))
+    return torch.stack(rows)
 
 
 equivalent(

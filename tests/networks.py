@@ -1,7 +1,11 @@
 """What the tests of networks share."""
 
+import pytest
 import torch
 from torch import nn
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 
 
 def wake(module: nn.Module, size: float = 0.2) -> nn.Module:

@@ -1,6 +1,7 @@
 """Laws of the first text-to-image system, on a tiny one: seeds, guidance, any text, checkpoints."""
 
 import inspect
+from contextlib import closing
 
 import pytest
 import torch
@@ -9,11 +10,11 @@ from scipy.stats import binom
 from minit2i import benchmark, checkpoint, guide, sample
 from minit2i.checkpoint import CheckpointError
 from minit2i.findings import binding
-from minit2i.systems.base import Base
+from minit2i.systems.base import GUIDANCE, Base
 from minit2i.systems.system import check_prompts
-from minit2i.train import TrainConfig, train
+from minit2i.train import OPTIMIZERS, PRECISIONS, TrainConfig, train
 from minit2i.worlds import scenes
-from tests.networks import wake
+from tests.networks import DEVICES, wake
 
 SIZES = {
     "side": 8,
@@ -239,6 +240,30 @@ def test_it_learns_what_words_mean():
     assert near(draw(system, words, guidance=0.0), draw(system, words[::-1], guidance=0.0))
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_stopped_training_ends_alike_wherever_it_runs(tmp_path, optimizer, precision, device):
+    config = TrainConfig(
+        6, 16, 1e-2, warmup=1, save_every=2, fused=True, precision=precision, optimizer=optimizer
+    )
+    data = {"x": torch.zeros(64, 3, 8, 8, dtype=torch.uint8), **tiny().batch(PROMPTS * 16)}
+
+    def go(folder, upto=config.steps + 1):
+        system = tiny(unet={**SIZES["unet"], "exclusive": True}).to(device)
+        with closing(train(system.model, data, config, tmp_path / folder)) as steps:
+            return system, [step.loss for _, step in zip(range(upto), steps, strict=False)]
+
+    system, losses = go("whole")
+    fresh = tiny(unet={**SIZES["unet"], "exclusive": True}).parameters()
+    assert not any(torch.equal(a, b.cpu()) for a, b in zip(fresh, system.parameters(), strict=True))
+    begun = go("halves", 3)[1]
+    again, rest = go("halves")
+    assert begun + rest == pytest.approx(losses, rel=1e-3)
+    for a, b in zip(system.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+
+
 @pytest.fixture(scope="module")
 def shipped():
     return Base.load()
@@ -253,6 +278,8 @@ def test_the_shipped_card_says_how_it_was_made(shipped):
     card = shipped.card
     assert card["command"].startswith("python -m minit2i train base --steps ")
     assert card["data"]["name"] == "captioned world" and card["training"]["optimizer"] == "muon"
+    (chosen,) = (r for r in card["evaluation"] if r["prompts"] == "development, chosen")
+    assert chosen["guidance"] == GUIDANCE
     assert card["seconds"] > 60 and "torch" in card["machine"]
     assert sum(p.numel() for p in shipped.parameters()) < 3.5e6
     assert (checkpoint.SHIPPED / "base.safetensors").stat().st_size < 8e6

@@ -9,7 +9,7 @@ import torch
 from minit2i.condition import Condition
 from minit2i.layers import JointAttention, ResBlock
 from minit2i.unet import UNet, UNetConfig
-from tests.networks import wake
+from tests.networks import DEVICES, GPU, wake
 
 TINY = {"widths": (8, 16), "context": 6, "head": 4, "embedding": 8}
 
@@ -271,8 +271,6 @@ def test_pictures_of_other_channels_are_refused():
 
 # The same prediction whatever computes it. Tolerances are relative to the largest output.
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 FLOAT32, BFLOAT16 = 1e-4, 0.05
 
 

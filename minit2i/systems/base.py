@@ -27,6 +27,10 @@ UNET = {"fold": 4, "widths": (128,), "attention": (0,), "exclusive": True, "embe
 """Sixteen positions of 4×4 pixels each: about as many as a caption has tokens."""
 
 
+GUIDANCE = 2.0
+"""What the card of the shipped checkpoint chose."""
+
+
 class Base(System):
     """Text-conditional diffusion: `draw(["a small red circle left of a large blue square"])`.
 
@@ -98,7 +102,7 @@ class Base(System):
         prompts: list[str],
         *,
         seed: int = 0,
-        guidance: float = 2.0,
+        guidance: float = GUIDANCE,
         steps: int = 25,
         eta: float = 1.0,
     ) -> Float[Tensor, "b 3 h w"]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from minit2i import benchmark, sample
 from minit2i.evaluate import proportion
-from minit2i.systems.base import Base
+from minit2i.systems.base import GUIDANCE, Base
 from minit2i.worlds.scenes import Verdict, ideal, satisfies
 from minit2i.worlds.scenes.demands import Demand, Wanted
 from minit2i.worlds.scenes.scene import Thing
@@ -27,7 +27,7 @@ TWICE, PLACE, OTHER = "one thing twice, another missing", "things right, places 
 KINDS = (RIGHT, UNREADABLE, NUMBER, TWICE, PLACE, OTHER)
 LOOKS = ("shape", "colour", "size")
 SEED, BATCH = 300_000, 100
-STEPS, GUIDANCE = 25, 2.0
+STEPS = 25
 HANDOVERS = (1000, 720, 520, 320, 120, 0)
 """Times of the sampler's grid at which the network takes over: from T = 1000 it draws alone, from 0
 the ideal denoiser does."""

@@ -67,7 +67,7 @@ class Witness:
         """A caption and, independently of `parse`, the demand that it was meant to state."""
         self.form = {}
         text = caption(scene, rng)
-        (things, _), said = self.form["_said"]
+        (things, *_), said = self.form["_said"]
         wanted = [Wanted(**dict(zip(SAID, each, strict=True))) for each in said]
         if "_placed" in self.form:
             wanted = [replace(w, place=t.place) for w, t in zip(wanted, things, strict=True)]
@@ -280,9 +280,9 @@ def test_a_captioner_that_looks_would_be_caught(monkeypatch):
     """The same calibration fails for one that rather speaks of textures than of their absence."""
     honest = captions._said
 
-    def looking(things, u):
+    def looking(things, u, names):
         return [
-            (*said, None if texture == "plain" else texture) for *said, texture in honest(things, u)
+            (*said, None if texture == "plain" else texture) for *said, texture in honest(things, u, names)
         ]
 
     monkeypatch.setattr(captions, "_said", looking)

@@ -223,6 +223,9 @@ def report_memory(system: Base, pictures: Tensor, tokens: Tensor) -> None:
 @click.option("--memory", is_flag=True, help="Only train, in this process, and tell its memory.")
 def main(threads: int, rounds: int, steps: int, device: str, memory: bool) -> None:
     torch.set_num_threads(threads)
+    if not memory:  # first, because a process begins with its parent's peak
+        options = ["--memory", "--threads", str(threads), "--device", device]
+        subprocess.run([sys.executable, "-m", __spec__.name, *options], check=True)
     system, pictures, tokens = world(FEW if memory else SCENES)
     system.to(device)
     if memory:
@@ -235,8 +238,6 @@ def main(threads: int, rounds: int, steps: int, device: str, memory: bool) -> No
         batches.append({"x": x.to(device), "tokens": tokens[rows].to(device)})
     report_training(system, (pictures, tokens), batches, rounds, device)
     report_drawing(system, rounds, device)
-    options = ["--memory", "--threads", str(threads), "--device", device]
-    subprocess.run([sys.executable, "-m", __spec__.name, *options], check=True)
 
 
 if __name__ == "__main__":

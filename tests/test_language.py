@@ -282,7 +282,8 @@ def test_a_captioner_that_looks_would_be_caught(monkeypatch):
 
     def looking(things, u, names):
         return [
-            (*said, None if texture == "plain" else texture) for *said, texture in honest(things, u, names)
+            (*said, None if texture == "plain" else texture)
+            for *said, texture in honest(things, u, names)
         ]
 
     monkeypatch.setattr(captions, "_said", looking)

@@ -222,7 +222,8 @@ def test_each_part_has_its_share_of_texts_and_training_every_word():
 def test_training_has_no_held_out_composition_and_the_unsaid_its_law(kind):
     """Whatever captions it has: given each, shapes, colours, sizes and places of all things add up
     to what the law of scenes expects."""
-    pictures, texts = captioned(100, 5, 16, **kind)
+    n = 150 if kind.get("number") == 3 else 400  # a law of three things is a long table
+    pictures, texts = captioned(n, 5, 16, **kind)
     scenes = read(pictures / 127.5 - 1)
     assert not any(map(is_held_out, scenes))
     for field in ("shape", "colour", "size", "place"):
@@ -238,7 +239,7 @@ def test_training_has_no_held_out_composition_and_the_unsaid_its_law(kind):
             variance += chance @ counts**2 - (chance @ counts) ** 2
         open_ = variance > 1
         assert (np.abs(seen - mean)[~open_] < 5).all()
-        assert (np.abs(seen - mean)[open_] < 4 * variance[open_] ** 0.5).all(), field
+        assert (np.abs(seen - mean)[open_] < 3.5 * variance[open_] ** 0.5).all(), field
 
 
 def test_what_training_captions_leave_unsaid_has_the_law_it_had():

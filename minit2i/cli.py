@@ -67,7 +67,7 @@ device_option = click.option(
 source_option = click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder that `train --out` wrote; default: the course's own checkpoint.",
 )
 
@@ -130,6 +130,13 @@ def draw(
     type=click.Path(path_type=Path),
     help="Folder of your own captioned pictures, with metadata.jsonl or metadata.csv.",
 )
+@click.option(
+    "--from",
+    "begin",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a checkpoint to begin with; take another --seed than it had.",
+)
+@click.option("--lr", type=float, help="Peak learning rate; default: the recipe's.")
 @click.option("--batch", type=int, help="Samples in each step; default: the recipe's.")
 @click.option("--accumulate", type=int, help="Parts into which a batch is cut to save memory.")
 @click.option("--precision", help="float32 (default) or bfloat16.")
@@ -142,6 +149,7 @@ def train(
     steps: int | None,
     seed: int,
     source: Path | None,
+    begin: Path | None,
     tensorboard: bool,
     device: str,
     **changes: Any,
@@ -156,13 +164,25 @@ def train(
     total = recipe.config.steps if steps is None else steps
     if source is not None and out is None:
         raise ValueError("--data needs --out, the folder for your model")
+    if begin is not None:
+        _check_finished(recipe.system, begin)
     # What was not given is not in the card's command.
     given = None if (device, chosen) == ("auto", "cpu") else chosen
     changes = {k: v for k, v in changes.items() if v is not None and v is not False}
     folder = out or SHIPPED
     before = _stamp(folder, name)
     with parallel.processes(chosen):
-        run = recipes.run(name, out, total, seed, given, source, changes, tensorboard)
+        run = recipes.run(
+            name,
+            out,
+            total,
+            seed,
+            given,
+            source=source,
+            begin=begin,
+            changes=changes,
+            tensorboard=tensorboard,
+        )
         trained = _follow(run, name, total)
         if parallel.is_main():
             if not trained and _stamp(folder, name) == before:
@@ -246,13 +266,18 @@ def _load(kind: type, source: Path | None, device: str) -> Any:
     from .checkpoint import SHIPPED
 
     folder = source or SHIPPED
+    _check_finished(kind, folder)
+    return kind.load(folder, _device(device))
+
+
+def _check_finished(kind: type, folder: Path) -> None:
+    """Raises ValueError for a folder whose training has not come to its end."""
     begun = (folder / f"{kind.name}.run" / "config.json").exists()
     if begun and _stamp(folder, kind.name) is None:
         raise ValueError(
             f"the training of {kind.name} in {folder} is not finished: the same train command "
             "goes on with it, and writes the checkpoint at the end"
         )
-    return kind.load(folder, _device(device))
 
 
 @main.command()

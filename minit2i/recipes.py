@@ -42,21 +42,28 @@ MIX: dict[str, tuple[int, dict[str, Any]]] = {
     "two in open places": (60_000, {"number": 2, "form": "bare"}),
     "vague": (80_000, {"vague": True}),
 }
-"""Captioned scenes that `base` is trained on (`captioned`): those of the world's law, and further
-ones with captions that leave much open. They are the hardest, and rare by the law: the noise alone
-decides what stands where, each thing once, or which shape a "thing" has."""
+"""Captioned scenes that a fresh `base` is trained on (`captioned`): those of the world's law, and
+further ones with captions that leave much open. They are the hardest, and rare by the law: the
+noise alone decides what stands where, each thing once, or which shape a "thing" has."""
+LATER: dict[str, tuple[int, dict[str, Any]]] = {
+    "law": (360_000, {}),
+    "three in open places": (120_000, {"number": 3, "form": "bare"}),
+}
+"""The same where training begins with a checkpoint: nearer to the law, by which is measured."""
 APART = 1_000_000
-"""Between the seeds of two parts of it."""
+"""Between the seeds of two parts of a mix."""
 WORLD, DIGITS, FOLDER = "captioned world", "digits/train", "a folder: "
 """What cards call the data; a folder's name follows the last."""
+ORIGIN = ("command", "training", "data", "seconds", "machine", "from")
+"""What a card tells of the checkpoint with which its run began."""
 SHEET = 1000
 """Steps between two sample sheets."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains: a fresh system, its data, what the card says of the data, and prompts for
-    the sample sheets."""
+    """What a run trains: a fresh or a trained system, its data, what the card says of the data, and
+    prompts for the sample sheets."""
 
     system: System
     data: Data
@@ -70,14 +77,15 @@ class Recipe:
 
     system      its class
     config      steps, batch, learning rate and the like
-    prepare     (seed, folder of the user's pictures or None) -> what is trained
+    prepare     (seed, folder of the user's pictures or None, trained system or None) -> what is
+                trained: that system further, or a fresh one
     evaluate    (system, seed) -> the figures of the card
     data        what the card calls the course's data for it
     """
 
     system: type[System]
     config: TrainConfig
-    prepare: Callable[[int, Path | None], Prepared]
+    prepare: Callable[[int, Path | None, Any], Prepared]
     evaluate: Callable[..., Figures]
     data: str
 
@@ -89,6 +97,7 @@ def run(
     seed: int = 0,
     device: str | None = None,
     source: Path | None = None,
+    begin: Path | None = None,
     changes: Mapping[str, Any] | None = None,
     tensorboard: bool = False,
 ) -> Generator[Step, None, None]:
@@ -97,26 +106,38 @@ def run(
     steps     the recipe's if None
     device    the CPU if None
     source    a folder of captioned pictures (`worlds.folder`) instead of the course's data
+    begin     a folder with a checkpoint of the system, whose weights (and tokenizer) the run begins
+              with; the captioned world is then mixed by `LATER`, so take another seed than it had
     changes   other fields of the recipe's `TrainConfig`
 
     The run's configuration, log and sample sheets are in out/NAME.run (`runs.Run`), with the state
     from which a run that was stopped goes on; beside the course's own checkpoints the folder is
     removed at the end. Where `out` holds this very run, finished, nothing is done.
 
-    Raises ValueError for a folder that cannot be written to or holds another run, and what
-    `worlds.folder.load` and `train` raise.
+    Raises ValueError for a folder that cannot be written to, holds another run or is the one it
+    begins with, CheckpointError for a bad checkpoint to begin with, and what `worlds.folder.load`
+    and `train` raise.
     """
     recipe, changes = get(name), changes or {}
     config = _config(recipe.config, steps, seed, changes)
     where = "cuda" if device and parallel.world() > 1 and device.startswith("cuda") else device
-    given = {"data": source, "out": out, "device": where, "tensorboard": tensorboard, **changes}
+    given = {"data": source, "from": begin, "out": out, "device": where}
+    given |= {"tensorboard": tensorboard, **changes}
     out = SHIPPED if out is None else Path(out)
     work = out / f"{name}.run"
-    made = {"system": name, "training": asdict(config)}
+    if begin is not None and begin.resolve() == out.resolve():
+        raise ValueError(
+            f"the run would replace the checkpoint in {begin} that it begins with: "
+            "choose another folder for it (--out)"
+        )
+    trained = None if begin is None else recipe.system.load(begin)
+    origin = None if trained is None else _origin(trained)
+    made = {"system": name, "training": asdict(config), "from": origin}
     about = {"name": _name(source) if source else recipe.data}
-    check(work, {**made, "data": about})  # before the data, which may take minutes
+    known = {**made, "from": origin or {"sha256": None}, "data": about}
+    check(work, known)  # before the data, which may take minutes
     torch.manual_seed(seed)
-    prepared = recipe.prepare(seed, source)
+    prepared = recipe.prepare(seed, source, trained)
     made["data"] = prepared.about
     system = prepared.system.to(device or "cpu")
     if out != SHIPPED and _is_finished(out / name, {**made, "config": system.config}):
@@ -179,6 +200,13 @@ def _is_finished(path: Path, made: dict[str, Any]) -> bool:
     return all(card.get(key) == value for key, value in made.items())
 
 
+def _origin(trained: System) -> dict[str, Any]:
+    """What a card says of the checkpoint with which its run began: how that was made, and the hash
+    of its weights in float32."""
+    made = {key: value for key, value in trained.card.items() if key in ORIGIN}
+    return {**made, "sha256": fingerprint(trained.state_dict())}
+
+
 def _sample(system: System, average: nn.Module, prompts: list[str]) -> Tensor:
     """What the averaged weights draw."""
     trained, system.model = system.model, average
@@ -188,32 +216,35 @@ def _sample(system: System, average: nn.Module, prompts: list[str]) -> Tensor:
         system.model = trained
 
 
-def prepare_digits(seed: int, source: Path | None) -> Prepared:
+def prepare_digits(seed: int, source: Path | None, trained: Digits | None = None) -> Prepared:
     """The handwriting of scikit-learn, or the user's own with captions that name a digit."""
+    system = trained or Digits()
     if source is None:
         data = digits.load("train")
         about = {"name": DIGITS, "images": len(data["x"]), "sha256": fingerprint(data)}
-        return Prepared(Digits(), data, about, list(WORDS))
+        return Prepared(system, data, about, list(WORDS))
     pictures = _pictures(source, 8)
     labels = torch.tensor(_labels(pictures))
     grey = torch.from_numpy(np.array(pictures.images)).float().mean(1, keepdim=True) / 127.5 - 1
-    return Prepared(Digits(), {"x": grey, "y": labels}, _about(pictures), list(WORDS))
+    return Prepared(system, {"x": grey, "y": labels}, _about(pictures), list(WORDS))
 
 
-def prepare_base(seed: int, source: Path | None) -> Prepared:
-    """The captioned world, or the user's pictures with a tokenizer trained on their captions."""
+def prepare_base(seed: int, source: Path | None, trained: Base | None = None) -> Prepared:
+    """The captioned world, or the user's pictures. The tokenizer is the trained system's, or else
+    trained on the captions."""
+    mix, side = (MIX, 16) if trained is None else (LATER, trained.side)
     if source is None:
         parts = [
-            captioned(n, APART * k + seed, 16, **kind) for k, (n, kind) in enumerate(MIX.values())
+            captioned(n, APART * k + seed, side, **kind) for k, (n, kind) in enumerate(mix.values())
         ]
         pictures = torch.cat([part[0] for part in parts])
         texts = [text for part in parts for text in part[1]]
         about = {"name": WORLD, "images": len(texts), "seed": seed}
-        about["parts"] = {name: n for name, (n, _) in MIX.items()}
+        about["parts"] = {name: n for name, (n, _) in mix.items()}
     else:
-        own = _pictures(source, 16)
+        own = _pictures(source, side)
         pictures, texts, about = own.images, own.captions, _about(own)
-    system = Base(Tokenizer.train(texts, VOCABULARY).merges)
+    system = trained or Base(Tokenizer.train(texts, VOCABULARY).merges)
     length, parts = system.config["text"]["length"], range(0, len(texts), 4096)  # saves memory
     tokens = torch.cat([system.tokenizer.batch(texts[k : k + 4096], length).int() for k in parts])
     if source is not None:

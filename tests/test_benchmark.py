@@ -194,6 +194,10 @@ PARTS_OF_TRAINING = pytest.mark.parametrize(
 )
 
 
+def test_later_training_has_no_part_of_its_own():
+    assert all(recipes.MIX[name][1] == kind for name, (_, kind) in recipes.LATER.items())
+
+
 @PARTS_OF_TRAINING
 def test_no_text_of_training_is_measured_or_chosen_on(kind):
     trained = set(captioned(8_000, 0, 16, **kind)[1])

@@ -145,12 +145,13 @@ def test_options_reach_the_run_and_the_card(tmp_path, monkeypatch):
 
         write = begin
 
-    options = "--tensorboard --batch 32 --accumulate 2 --precision bfloat16"
+    options = "--tensorboard --lr 0.01 --batch 32 --accumulate 2 --precision bfloat16"
     done = run("train", "digits", "--out", tmp_path, "--steps", "2", *options.split())
     assert done.exit_code == 0, done.output
     card = json.loads((tmp_path / "digits.json").read_text())
     made = card["training"]
-    assert (made["batch"], made["accumulate"], made["precision"]) == (32, 2, "bfloat16")
+    assert (made["lr"], made["batch"], made["accumulate"]) == (0.01, 32, 2)
+    assert made["precision"] == "bfloat16"
     assert told == [tmp_path / "digits.run" / "tensorboard"] and not made["compile"]
     start = f"python -m minit2i train digits --steps 2 --seed 0 --out {tmp_path} "
     assert card["command"] == start + options
@@ -158,6 +159,20 @@ def test_options_reach_the_run_and_the_card(tmp_path, monkeypatch):
     assert bad.exit_code == 1 and "batch must be at least 1" in bad.output
     bad = run("train", "digits", "--out", tmp_path / "b", "--precision", "half")
     assert bad.exit_code == 1 and "unknown precision 'half'" in bad.output
+
+
+def test_training_begins_with_a_checkpoint_that_is_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr("minit2i.recipes.SCALES", (1.0,))
+    first, on = tmp_path / "first", tmp_path / "on"
+    assert run("train", "digits", "--out", first, "--steps", "2").exit_code == 0
+    ask = ("train", "digits", "--from", first, "--out", on, "--seed", "1", "--lr", "1e-12")
+    assert run(*ask, "--steps", "2").exit_code == 0
+    before, after = (Digits.load(folder) for folder in (first, on))
+    assert after.card["from"]["command"] == before.card["command"]
+    assert all(torch.equal(after.state_dict()[k], v) for k, v in before.state_dict().items())
+    (first / "digits.safetensors").unlink()
+    assert "is not finished" in run(*ask, "--steps", "3").output
+    assert "is a file" in run(*ask[:3], on / "digits.json", *ask[4:]).output
 
 
 def test_a_long_prompt_is_drawn_and_what_is_not_read_is_told(tmp_path):

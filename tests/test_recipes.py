@@ -30,10 +30,9 @@ TINY = {
 def small(monkeypatch):
     """`base` with a tiny network, few scenes and a short evaluation."""
 
-    def prepare(seed, source):
-        real = recipes.prepare_base(seed, source)
-        system = Base(real.system.config["merges"], **TINY)
-        return replace(real, system=system)
+    def prepare(seed, source, trained=None):
+        real = recipes.prepare_base(seed, source, trained)
+        return real if trained else replace(real, system=Base(real.system.config["merges"], **TINY))
 
     recipe = recipes.get("base")
     recipe = replace(
@@ -43,8 +42,9 @@ def small(monkeypatch):
         evaluate=lambda system: [{"prompts": "none", "exact": 0.0}],
     )
     monkeypatch.setitem(recipes.RECIPES, "base", recipe)
-    mix = {name: (60, kind) for name, (_, kind) in recipes.MIX.items()}
-    monkeypatch.setattr(recipes, "MIX", mix)
+    for name in ("MIX", "LATER"):
+        mix = {part: (60, kind) for part, (_, kind) in getattr(recipes, name).items()}
+        monkeypatch.setattr(recipes, name, mix)
     monkeypatch.setattr(recipes, "SHEET", 2)
 
 
@@ -100,9 +100,11 @@ def test_a_run_folder_of_another_run_is_refused(tmp_path, small):
 
 def test_a_folder_that_cannot_be_is_refused_before_the_data_is_made(tmp_path, small, monkeypatch):
     source = photos(tmp_path / "photos")
-    begun = recipes.run("base", tmp_path / "mine")
-    next(begun)
-    begun.close()
+    list(recipes.run("base", tmp_path / "first"))
+    for out, begin in (("mine", None), ("on", tmp_path / "first")):
+        begun = recipes.run("base", tmp_path / out, begin=begin)
+        next(begun)
+        begun.close()
     (tmp_path / "file").write_text("in the way")
 
     def never(*_):
@@ -112,6 +114,8 @@ def test_a_folder_that_cannot_be_is_refused_before_the_data_is_made(tmp_path, sm
     monkeypatch.setitem(recipes.RECIPES, "base", recipe)
     for out, changed, says in [
         ("mine", {"seed": 1}, r"another run \(training.seed 0 there and 1 here"),
+        ("mine", {"begin": tmp_path / "first"}, r"another run \(from"),
+        ("on", {}, r"another run \(from.sha256 [0-9a-f…]+ there and None here"),
         ("mine", {"steps": 9}, r"another run \(training.steps 4 there and 9 here"),
         ("mine", {"source": source}, "data.name captioned world there and a folder: photos here"),
         ("file", {}, "cannot write"),
@@ -153,6 +157,53 @@ def test_the_users_own_pictures_train_base(tmp_path, small):
     assert "--system base --from" in asked.output
     assert len(system.tokenizer.encode("noise number")) < len("noise number")  # its own merges
     assert system.draw(["noise at dusk"], steps=2).shape == (1, 3, 16, 16)
+
+
+def test_a_run_begins_with_the_weights_and_tokenizer_of_another(tmp_path, small):
+    first, on, mine = (tmp_path / name for name in ("first", "on", "mine"))
+    list(recipes.run("base", first))
+    before, still = Base.load(first), {"lr": 1e-12}
+    list(recipes.run("base", on, seed=1, begin=first, changes=still))
+    after = Base.load(on)
+    assert all(torch.equal(after.state_dict()[k], v) for k, v in before.state_dict().items())
+    assert after.config == before.config
+    assert dict(after.card["data"]["parts"]) == dict.fromkeys(recipes.LATER, 60)
+    assert f"--seed 1 --from {first} --out {on} --lr 1e-12" in after.card["command"]
+    origin = {key: before.card[key] for key in recipes.ORIGIN}
+    assert after.card["from"] == {**origin, "sha256": fingerprint(before.state_dict())}
+
+    source = photos(tmp_path / "photos")
+    begun = recipes.run("base", mine, source=source, begin=on, changes=still)
+    next(begun)
+    begun.close()
+    left = [s.index for s in recipes.run("base", mine, source=source, begin=on, changes=still)]
+    assert left == [2, 3, 4]
+    own = Base.load(mine)
+    assert own.tokenizer.merges == before.tokenizer.merges
+    assert own.card["from"]["from"] == after.card["from"]
+
+    assert list(recipes.run("base", on, seed=1, begin=first, changes=still)) == []
+    for elsewhere in (None, first):  # another beginning, or none: another run
+        with pytest.raises(ValueError, match=r"holds another run .*from"):
+            next(recipes.run("base", mine, source=source, begin=elsewhere, changes=still))
+    with pytest.raises(ValueError, match="replace the checkpoint"):
+        next(recipes.run("base", on, begin=on))
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        next(recipes.run("base", tmp_path / "new", begin=tmp_path))
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        next(recipes.run("digits", tmp_path / "new", begin=first))
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_begins_with_a_trained_system_is_told_in_its_tokens_and_drawn_at_its_side(
+    tmp_path, small
+):
+    trained = Base([(97, 32)], side=32, **TINY)
+    for source, images in ((None, 60 * len(recipes.LATER)), (photos(tmp_path / "photos"), 12)):
+        prepared = recipes.prepare_base(1, source, trained)
+        assert prepared.system is trained and prepared.data["x"].shape == (images, 3, 32, 32)
+        told = trained.batch(prepared.prompts)["tokens"]
+        assert torch.equal(prepared.data["tokens"][: len(told)].long(), told)
 
 
 def test_captions_that_are_cut_are_counted(tmp_path):

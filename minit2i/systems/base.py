@@ -27,7 +27,7 @@ UNET = {"fold": 4, "widths": (128,), "attention": (0,), "exclusive": True, "embe
 """Sixteen positions of 4×4 pixels each: about as many as a caption has tokens."""
 
 
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 """What the card of the shipped checkpoint chose."""
 
 

@@ -125,17 +125,10 @@ def run(
     given |= {"tensorboard": tensorboard, **changes}
     out = SHIPPED if out is None else Path(out)
     work = out / f"{name}.run"
-    if begin is not None and begin.resolve() == out.resolve():
-        raise ValueError(
-            f"the run would replace the checkpoint in {begin} that it begins with: "
-            "choose another folder for it (--out)"
-        )
-    trained = None if begin is None else recipe.system.load(begin)
-    origin = None if trained is None else _origin(trained)
-    made = {"system": name, "training": asdict(config), "from": origin}
+    trained = None if begin is None else _beginning(recipe.system, begin, out)
+    made = {"system": name, "training": asdict(config), "from": trained and _origin(trained)}
     about = {"name": _name(source) if source else recipe.data}
-    known = {**made, "from": origin or {"sha256": None}, "data": about}
-    check(work, known)  # before the data, which may take minutes
+    check(work, {**made, "data": about})  # before the data, which may take minutes
     torch.manual_seed(seed)
     prepared = recipe.prepare(seed, source, trained)
     made["data"] = prepared.about
@@ -198,6 +191,17 @@ def _is_finished(path: Path, made: dict[str, Any]) -> bool:
     except CheckpointError:
         return False
     return all(card.get(key) == value for key, value in made.items())
+
+
+def _beginning(kind: type[System], begin: Path, out: Path) -> System:
+    """The trained system with which a run in `out` begins. Raises ValueError where the run would
+    replace it."""
+    if begin.resolve() == out.resolve():
+        raise ValueError(
+            f"the run would replace the checkpoint in {begin} that it begins with: "
+            "choose another folder for it (--out)"
+        )
+    return kind.load(begin)
 
 
 def _origin(trained: System) -> dict[str, Any]:

@@ -172,8 +172,12 @@ def check(folder: Path | str, known: Mapping[str, Any], partly: bool = True) -> 
             f"{path} is damaged ({error}); choose another folder, or empty it"
         ) from None
     here = _flat(json.loads(to_json(known)))
-    if partly:
-        there = {key: there.get(key) for key in here}
+    if partly:  # what stands there under a name of `here`, or below it
+        there = {
+            key: value
+            for key, value in there.items()
+            if any(f"{key}.".startswith(f"{name}.") for name in here)
+        }
     if told := differences(there, here):
         raise ValueError(f"{folder} holds another run ({told}); choose another folder, or empty it")
 

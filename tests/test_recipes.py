@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_is_refused_before_the_data_is_made(tmp_path, sm
     for out, changed, says in [
         ("mine", {"seed": 1}, r"another run \(training.seed 0 there and 1 here"),
         ("mine", {"begin": tmp_path / "first"}, r"another run \(from"),
-        ("on", {}, r"another run \(from.sha256 [0-9a-f…]+ there and None here"),
+        ("on", {}, r"another run \(from.command python .* there and None here"),
         ("mine", {"steps": 9}, r"another run \(training.steps 4 there and 9 here"),
         ("mine", {"source": source}, "data.name captioned world there and a folder: photos here"),
         ("file", {}, "cannot write"),
